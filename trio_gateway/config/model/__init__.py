@@ -1,0 +1,54 @@
+"""The config tree as plain frozen attrs classes: one file a block, names, defaults and one-line docs.
+
+Seconds are floats, sizes are ints of bytes, whatever spelling the file used. Nothing here reads a
+file or checks one field against another: `config.load` does the first, `config.check` the second.
+"""
+
+from __future__ import annotations
+
+from trio_gateway.config.model.admin import LoggingConfig, TracingConfig
+from trio_gateway.config.model.breaker import (
+    CircuitBreakerConfig,
+    FallbackCacheConfig,
+    OpenBackoff,
+    SlidingWindow,
+)
+from trio_gateway.config.model.endpoint import (
+    CorsConfig,
+    EndpointConfig,
+    EndpointTimeouts,
+    EndpointTls,
+    HeaderChanges,
+    HeadersConfig,
+    MatchConfig,
+    PathConfig,
+    PoolConfig,
+)
+from trio_gateway.config.model.gateway import GatewayConfig, MetricsConfig, ShutdownConfig
+from trio_gateway.config.model.health import HealthCheckConfig
+from trio_gateway.config.model.server import Limits, ServerConfig, ServerTimeouts
+
+__all__ = [
+    "CircuitBreakerConfig",
+    "CorsConfig",
+    "EndpointConfig",
+    "EndpointTimeouts",
+    "EndpointTls",
+    "FallbackCacheConfig",
+    "GatewayConfig",
+    "HeaderChanges",
+    "HeadersConfig",
+    "HealthCheckConfig",
+    "Limits",
+    "LoggingConfig",
+    "MatchConfig",
+    "MetricsConfig",
+    "OpenBackoff",
+    "PathConfig",
+    "PoolConfig",
+    "ServerConfig",
+    "ServerTimeouts",
+    "ShutdownConfig",
+    "SlidingWindow",
+    "TracingConfig",
+]

@@ -1,0 +1,42 @@
+"""The root of the config tree."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from trio_gateway.config.model.admin import LoggingConfig, TracingConfig
+from trio_gateway.config.model.breaker import CircuitBreakerConfig
+from trio_gateway.config.model.endpoint import EndpointConfig
+from trio_gateway.config.model.health import HealthCheckConfig
+from trio_gateway.config.model.server import ServerConfig
+
+
+@frozen
+class MetricsConfig:
+    """`metrics`: whether they are shown, and under which path."""
+
+    enabled: bool = True
+    path: str = "/metrics"
+
+
+@frozen
+class ShutdownConfig:
+    """`shutdown`, in seconds: `delay` to be taken out of rotation, then `drain` to finish."""
+
+    delay: float = 0.0
+    drain: float = 20.0
+
+
+@frozen
+class GatewayConfig:
+    """A whole config file. Top-level endpoint blocks are merged into each endpoint when it is read."""
+
+    server: ServerConfig = field(factory=ServerConfig)
+    endpoints: tuple[EndpointConfig, ...] = ()
+    circuit_breaker: CircuitBreakerConfig = field(factory=CircuitBreakerConfig)
+    health_check: HealthCheckConfig = field(factory=HealthCheckConfig)
+    metrics: MetricsConfig = field(factory=MetricsConfig)
+    shutdown: ShutdownConfig = field(factory=ShutdownConfig)
+    log_level: str = "INFO"
+    logging: LoggingConfig = field(factory=LoggingConfig)
+    tracing: TracingConfig = field(factory=TracingConfig)

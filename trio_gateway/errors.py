@@ -1,0 +1,255 @@
+"""One tree of errors. Each class knows its answer (`status`, `code`), who is to blame (`source`)
+and whether sending the request again could do harm (`retry_safe`).
+
+`detail` is what the client reads; `cause` is for the log only, so that an address or a library's
+message never leaves the gateway.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import ClassVar, Literal
+
+Source = Literal["client", "gateway", "upstream"]
+
+
+class GatewayError(Exception):
+    """The base of all errors that end an exchange with an answer of ours.
+
+    `headers` are fields that the answer must carry (`Allow`, `Retry-After`); `cause` goes to the log.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    source: ClassVar[Source] = "gateway"
+    retry_safe: ClassVar[bool] = False
+    default_detail: ClassVar[str] = "Internal routing error"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        cause: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self.detail = self.default_detail if detail is None else detail
+        self.cause = cause
+        self.headers = headers
+        super().__init__(self.detail if cause is None else f"{self.detail} ({cause})")
+
+    @property
+    def title(self) -> str:
+        """The status line's phrase (RFC 9110 15)."""
+        return "Client Closed Request" if self.status == 499 else HTTPStatus(self.status).phrase
+
+
+# ---- the client's doing -------------------------------------------------------------------------
+
+
+class ClientError(GatewayError):
+    """The request cannot be served as it is; nothing was sent upstream on its account."""
+
+    status = 400
+    code = "bad_request"
+    source = "client"
+    default_detail = "Bad request"
+
+
+class BadRequest(ClientError):
+    """Malformed or ambiguous head, target or body (RFC 9112); the connection closes behind it."""
+
+
+class RouteNotFound(ClientError):
+    """No endpoint matches the target."""
+
+    status = 404
+    code = "route_not_found"
+    default_detail = "No endpoint found"
+
+
+class Forbidden(ClientError):
+    """The client's address is not allowed on this endpoint."""
+
+    status = 403
+    code = "forbidden"
+    default_detail = "Client address not allowed"
+
+
+class MethodNotAllowed(ClientError):
+    """The endpoint does not take this method; `Allow` says which it does (RFC 9110 15.5.6)."""
+
+    status = 405
+    code = "method_not_allowed"
+    default_detail = "Method not allowed"
+
+
+class RequestTimeout(ClientError):
+    """The client did not send its request in time."""
+
+    status = 408
+    code = "request_timeout"
+    default_detail = "The request was not sent in time"
+
+
+class PayloadTooLarge(ClientError):
+    """The request body is larger than the limit."""
+
+    status = 413
+    code = "payload_too_large"
+    default_detail = "Request body too large"
+
+
+class UriTooLong(ClientError):
+    """The target is longer than `server.limits.target`."""
+
+    status = 414
+    code = "uri_too_long"
+    default_detail = "Request target too long"
+
+
+class ExpectationFailed(ClientError):
+    """An expectation other than 100-continue."""
+
+    status = 417
+    code = "expectation_failed"
+    default_detail = "Only 100-continue can be expected"
+
+
+class HeadTooLarge(ClientError):
+    """The head is larger than `server.limits.head`, or has more than `server.limits.fields` fields."""
+
+    status = 431
+    code = "head_too_large"
+    default_detail = "Request header fields too large"
+
+
+class ClientGone(ClientError):
+    """The client left before its reply was complete. Nobody reads this answer; the log does."""
+
+    status = 499
+    code = "client_gone"
+    default_detail = "Client closed the request"
+
+
+class MethodUnknown(ClientError):
+    """A method or transfer coding that we don't know."""
+
+    status = 501
+    code = "not_implemented"
+    default_detail = "Method or transfer coding not implemented"
+
+
+class VersionNotSupported(ClientError):
+    """Neither HTTP/1.0, HTTP/1.1 nor an HTTP/2 that this listener serves."""
+
+    status = 505
+    code = "version_not_supported"
+    default_detail = "HTTP version not supported"
+
+
+class LoopDetected(ClientError):
+    """The request has come through this gateway too often (`Via`, RFC 9110 7.6.3)."""
+
+    status = 508
+    code = "loop_detected"
+    default_detail = "The request runs in a circle through this gateway"
+
+
+# ---- the gateway's own decision ------------------------------------------------------------------
+
+
+class EndpointDisabled(GatewayError):
+    """An operator or the config took the endpoint out of service."""
+
+    status = 503
+    code = "endpoint_disabled"
+    default_detail = "Endpoint is disabled"
+
+
+class EndpointUnhealthy(GatewayError):
+    """Active health checks found the endpoint down."""
+
+    status = 503
+    code = "endpoint_unhealthy"
+    default_detail = "Endpoint is unhealthy"
+
+
+class CircuitOpen(GatewayError):
+    """The circuit breaker does not admit the request."""
+
+    status = 503
+    code = "circuit_open"
+    default_detail = "Circuit breaker is open"
+
+
+class ShuttingDown(GatewayError):
+    """The gateway stops and could not finish the exchange within `shutdown.drain`."""
+
+    status = 503
+    code = "shutting_down"
+    default_detail = "The gateway is shutting down"
+
+
+class TotalTimeout(GatewayError):
+    """`timeouts.total` passed before the head was committed."""
+
+    status = 504
+    code = "total_timeout"
+    default_detail = "Gateway timeout"
+
+
+# ---- the upstream's failure -----------------------------------------------------------------------
+
+
+class UpstreamError(GatewayError):
+    """The upstream could not be reached or did not speak valid HTTP."""
+
+    status = 502
+    code = "bad_gateway"
+    source = "upstream"
+    default_detail = "Bad gateway - connection error"
+
+
+class ConnectFailed(UpstreamError):
+    """Refused, unreachable, an unknown name, or a failed TLS handshake: no request byte was sent."""
+
+    code = "connect_failed"
+    retry_safe = True
+
+
+class ConnectTimedOut(UpstreamError):
+    """`timeouts.connect` passed (name resolution, TCP and TLS together)."""
+
+    status = 504
+    code = "connect_timeout"
+    retry_safe = True
+    default_detail = "Gateway timeout"
+
+
+class UpstreamReset(UpstreamError):
+    """The connection ended before the reply's head was complete."""
+
+    code = "upstream_reset"
+
+
+class BadUpstreamReply(UpstreamError):
+    """What came is no valid HTTP, or nothing that may be passed on."""
+
+    code = "invalid_upstream_reply"
+    default_detail = "Bad gateway - invalid reply"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream kept us waiting for the reply's head longer than `timeout`."""
+
+    status = 504
+    code = "upstream_timeout"
+    default_detail = "Gateway timeout"
+
+
+class ConfigError(Exception):
+    """A config that cannot be used. `problems` has one line per mistake, `file:line:col: path: message`."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
