@@ -1,0 +1,222 @@
+"""Request heads (RFC 9112 2-3): found in the byte stream, parsed by llhttp, then judged by us.
+
+llhttp is strict about syntax; what it lets pass and a gateway must not is refused here: odd versions,
+Host, transfer codings, expectations. Every refusal is the error that answers it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httptools
+from attrs import define
+
+from trio_gateway.config.model import Limits
+from trio_gateway.errors import (
+    BadRequest,
+    ExpectationFailed,
+    HeadTooLarge,
+    MethodUnknown,
+    UriTooLong,
+    VersionNotSupported,
+)
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+END_OF_HEAD = b"\r\n\r\n"
+H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+_LINE_SLACK = 64  # method, version and spaces beside the target
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+
+
+@define(slots=True, eq=False)
+class RequestHead:
+    """One request's head. `headers` keep order, case and duplicates; `host` is the field's value.
+
+    `length` is the body's Content-Length, None when there is none; `chunked` tells the other framing.
+    """
+
+    method: bytes
+    target: bytes
+    version: bytes
+    headers: RawHeaders
+    host: bytes
+    length: int | None
+    chunked: bool
+    keep_alive: bool
+    expects_continue: bool
+    upgrade: bool
+
+    @property
+    def has_body(self) -> bool:
+        """A body follows, though it may be empty when chunked."""
+        return self.chunked or bool(self.length)
+
+
+class _Collector:
+    __slots__ = ("headers", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: RawHeaders = []
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+
+def find_head(data: bytes | bytearray, searched: int, limits: Limits) -> int:
+    """The offset behind the head's empty line, or -1 while more bytes are needed.
+
+    `searched` bytes were looked at before. Raises the same error however the bytes were cut:
+    `UriTooLong`, `HeadTooLarge`, or `BadRequest` for what can't become a head.
+    """
+    end = data.find(END_OF_HEAD, max(0, searched - 3))
+    if end < 0 or end > limits.target:
+        _check_line(data, limits)
+    if (len(data) if end < 0 else end) > limits.head:
+        raise HeadTooLarge
+    if end < 0 and data.count(b"\n", searched) != data.count(b"\r\n", max(0, searched - 1)):
+        raise BadRequest("Lines of a head end with CRLF")
+    return end + 4 if end >= 0 else -1
+
+
+def _check_line(data: bytes | bytearray, limits: Limits) -> None:
+    """Refuse what is no request line as soon as it shows."""
+    end = data.find(b"\r\n")
+    if (len(data) if end < 0 else end) > limits.target + _LINE_SLACK:
+        raise UriTooLong
+    if not _TOKEN.match(data) and data[:1] not in (b"", b"\r"):
+        raise BadRequest("Malformed request line")
+
+
+def parse_request(head: bytes, limits: Limits) -> RequestHead:
+    """Parse one whole head, its empty line included. Raises the error that answers a bad one."""
+    collector = _Collector()
+    parser = httptools.HttpRequestParser(collector)
+    upgrade = False
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        upgrade = True
+    except httptools.HttpParserError as error:
+        raise _refusal(head, str(error)) from None
+    version: str = parser.get_http_version()
+    if version not in ("1.1", "1.0") or head.startswith(_OTHER_PROTOCOLS):
+        raise _wrong_version(head)
+    target = collector.target
+    if len(target) > limits.target:
+        raise UriTooLong
+    if len(collector.headers) > limits.fields:
+        raise HeadTooLarge("Too many header fields")
+    request = RequestHead(
+        method=parser.get_method(),
+        target=target,
+        version=version.encode(),
+        headers=collector.headers,
+        host=b"",
+        length=None,
+        chunked=False,
+        keep_alive=parser.should_keep_alive(),
+        expects_continue=False,
+        upgrade=upgrade,
+    )
+    _read_fields(request)
+    return request
+
+
+# Methods of RTSP and Icecast, which llhttp speaks too.
+_OTHER_PROTOCOLS = (
+    b"SOURCE ",
+    b"DESCRIBE ",
+    b"ANNOUNCE ",
+    b"SETUP ",
+    b"PLAY ",
+    b"PAUSE ",
+    b"TEARDOWN ",
+    b"GET_PARAMETER ",
+    b"SET_PARAMETER ",
+    b"REDIRECT ",
+    b"RECORD ",
+    b"FLUSH ",
+)
+
+
+def _read_fields(request: RequestHead) -> None:
+    """Read the fields that frame and address the message; each is looked at once."""
+    hosts = 0
+    headers = request.headers
+    for index, (name, value) in enumerate(headers):
+        if value.endswith((b" ", b"\t")):
+            value = value.rstrip(b" \t")
+            headers[index] = (name, value)
+        length = len(name)
+        if length == 4 and name.lower() == b"host":
+            hosts += 1
+            request.host = value
+        elif length == 6 and name.lower() == b"expect":
+            _read_expect(request, value)
+        elif length == 14 and name.lower() == b"content-length":
+            request.length = _content_length(value)
+        elif length == 17 and name.lower() == b"transfer-encoding":
+            _read_codings(request, value)
+    if hosts > 1 or (not hosts and request.version == b"1.1"):
+        raise BadRequest("One Host field is needed")
+    if not _HOST.fullmatch(request.host):
+        raise BadRequest("Malformed Host")
+
+
+def _read_expect(request: RequestHead, value: bytes) -> None:
+    if value.lower() != b"100-continue":
+        raise ExpectationFailed
+    request.expects_continue = request.version == b"1.1"
+
+
+def _content_length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18:
+        raise BadRequest("Malformed Content-Length")
+    return int(value)
+
+
+def _read_codings(request: RequestHead, value: bytes) -> None:
+    if request.version == b"1.0":
+        raise BadRequest("HTTP/1.0 has no transfer codings")
+    if value.lower() != b"chunked":
+        raise _coding_refusal(value)
+    request.chunked = True
+
+
+def _coding_refusal(value: bytes) -> BadRequest | MethodUnknown:
+    """501 for codings that may exist, 400 for what can't be one (RFC 9112 6.1, 7)."""
+    codings = [coding.strip().lower() for coding in value.split(b",")]
+    known = all(_TOKEN.fullmatch(coding) for coding in codings)
+    if not known or b"identity" in codings or codings.count(b"chunked") > 1:
+        return BadRequest("Malformed Transfer-Encoding")
+    return MethodUnknown("Transfer coding not implemented")
+
+
+def _refusal(head: bytes, reason: str) -> BadRequest | MethodUnknown:
+    """What llhttp refused: an unknown method, a transfer coding, or plain malformed syntax."""
+    line = head.split(b"\r\n", 1)[0].split(b" ")
+    if "Transfer-Encoding" in reason and "Content-Length" not in reason:
+        return _coding_refusal(_transfer_encodings(head))
+    if "method" in reason and len(line) == 3 and _TOKEN.fullmatch(line[0]) and line[0].isupper():
+        return MethodUnknown("Method not implemented")
+    return BadRequest(f"Malformed request: {reason}")
+
+
+def _transfer_encodings(head: bytes) -> bytes:
+    found = re.findall(rb"(?im)^transfer-encoding:[ \t]*([^\r\n]*)", head)
+    return b",".join(value.rstrip(b" \t") for value in found)
+
+
+def _wrong_version(head: bytes) -> BadRequest | VersionNotSupported:
+    line = head.split(b"\r\n", 1)[0]
+    if _VERSION.fullmatch(line.rpartition(b" ")[2]):
+        return VersionNotSupported()
+    return BadRequest("Malformed request line")
