@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import ClassVar, Literal
 
 Source = Literal["client", "gateway", "upstream"]
+FailureKind = Literal["connect", "timeout", "reset"]
 
 
 class GatewayError(Exception):
@@ -23,6 +24,8 @@ class GatewayError(Exception):
     code: ClassVar[str] = "internal_error"
     source: ClassVar[Source] = "gateway"
     retry_safe: ClassVar[bool] = False
+    failure_kind: ClassVar[FailureKind | None] = None  # what the circuit breaker calls it
+    proxy_error: ClassVar[str] = "proxy_internal_error"  # RFC 9209 2.3
     default_detail: ClassVar[str] = "Internal routing error"
 
     def __init__(
@@ -52,6 +55,7 @@ class ClientError(GatewayError):
     status = 400
     code = "bad_request"
     source = "client"
+    proxy_error = "http_request_error"
     default_detail = "Bad request"
 
 
@@ -121,6 +125,14 @@ class HeadTooLarge(ClientError):
     status = 431
     code = "head_too_large"
     default_detail = "Request header fields too large"
+
+
+class ClientStalled(ClientError):
+    """The client takes our bytes too slowly: `server.timeouts.write` or `server.limits.min_rate`."""
+
+    status = 408
+    code = "client_stalled"
+    default_detail = "The reply was not read in time"
 
 
 class ClientGone(ClientError):
@@ -207,6 +219,7 @@ class UpstreamError(GatewayError):
     status = 502
     code = "bad_gateway"
     source = "upstream"
+    proxy_error = "destination_unavailable"
     default_detail = "Bad gateway - connection error"
 
 
@@ -215,6 +228,8 @@ class ConnectFailed(UpstreamError):
 
     code = "connect_failed"
     retry_safe = True
+    failure_kind = "connect"
+    proxy_error = "connection_refused"
 
 
 class ConnectTimedOut(UpstreamError):
@@ -223,6 +238,8 @@ class ConnectTimedOut(UpstreamError):
     status = 504
     code = "connect_timeout"
     retry_safe = True
+    failure_kind = "connect"
+    proxy_error = "connection_timeout"
     default_detail = "Gateway timeout"
 
 
@@ -230,12 +247,16 @@ class UpstreamReset(UpstreamError):
     """The connection ended before the reply's head was complete."""
 
     code = "upstream_reset"
+    failure_kind = "reset"
+    proxy_error = "connection_terminated"
 
 
 class BadUpstreamReply(UpstreamError):
     """What came is no valid HTTP, or nothing that may be passed on."""
 
     code = "invalid_upstream_reply"
+    failure_kind = "reset"
+    proxy_error = "http_protocol_error"
     default_detail = "Bad gateway - invalid reply"
 
 
@@ -244,6 +265,26 @@ class UpstreamTimeout(UpstreamError):
 
     status = 504
     code = "upstream_timeout"
+    failure_kind = "timeout"
+    proxy_error = "http_response_timeout"
+    default_detail = "Gateway timeout"
+
+
+class UpstreamTruncated(UpstreamError):
+    """The reply's body broke off after its head was committed; the client sees the cut."""
+
+    code = "upstream_truncated"
+    failure_kind = "reset"
+    proxy_error = "http_response_incomplete"
+
+
+class UpstreamStalled(UpstreamError):
+    """The upstream was silent for `timeouts.idle` inside a reply; the client sees the cut."""
+
+    status = 504
+    code = "upstream_stalled"
+    failure_kind = "timeout"
+    proxy_error = "http_response_timeout"
     default_detail = "Gateway timeout"
 
 

@@ -1,0 +1,1 @@
+"""The request path: from a parsed head to the last byte of the reply."""

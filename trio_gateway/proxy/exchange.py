@@ -1,0 +1,228 @@
+"""One request and its reply, as both doors see it.
+
+A door builds an `Exchange` from its request head, a body to read and a writer to answer through, and
+hands it to `proxy.serve`. Whatever ends it early is an error of `errors.py`, stored before the scope
+is cancelled: the answer, the log and the metrics all read it there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+from attrs import define, field
+
+from trio_gateway.errors import (
+    GatewayError,
+    RequestTimeout,
+    TotalTimeout,
+    UpstreamStalled,
+    UpstreamTimeout,
+)
+from trio_gateway.wire.request import RawHeaders, RequestHead
+
+if TYPE_CHECKING:
+    from trio_gateway.domain.breaker import Permit
+    from trio_gateway.domain.headers import Hop
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110 9.2.2
+
+
+class RequestBody(Protocol):
+    """A request's body, read by one task.
+
+    `complete` tells that all of it came in (then `buffered` holds what was not read yet);
+    `length` is its Content-Length, None when only its end will tell.
+    """
+
+    complete: bool
+    length: int | None
+    buffered: bytes
+    received: int
+    trailers: RawHeaders
+
+    async def read(self) -> bytes:
+        """The next piece; b"" at the end. Raises ClientError. Cancelling loses no byte."""
+        ...
+
+
+class ReplyWriter(Protocol):
+    """Where a door takes a reply. Every method raises `ClientGone` or `ClientStalled`.
+
+    `committed` turns true with the first byte of the head that leaves: from then on the status stands.
+    """
+
+    committed: bool
+    sent: int  # bytes of payload
+
+    def start(self, reply: Reply) -> None:
+        """Take the head; it leaves with the first bytes of the body, or at `flush`."""
+        ...
+
+    async def flush(self) -> None:
+        """Send the head if it waits."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        ...
+
+    async def finish(self, data: bytes, trailers: RawHeaders) -> None:
+        """Send the last piece (which may be empty) and end the message."""
+        ...
+
+    async def interim(self, status: int, headers: RawHeaders) -> None:
+        """Send an interim reply (1xx) where the client can take one."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the message so that the client can tell."""
+        ...
+
+
+class ReplyBody(Protocol):
+    """A reply's body. It owns the upstream connection behind it until it is done or closed."""
+
+    done: bool
+    trailers: RawHeaders
+
+    def take(self) -> bytes | None:
+        """What is here now; None when reading has to wait. Check `done` after each call."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes; b"" only when done. Raises UpstreamTruncated."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is left. Safe to repeat."""
+        ...
+
+
+class Body:
+    """A reply body of our own: bytes that are here already."""
+
+    __slots__ = ("_data", "done", "trailers")
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._data = data
+        self.done = not data
+        self.trailers: RawHeaders = []
+
+    def take(self) -> bytes | None:
+        """See ReplyBody."""
+        self.done = True
+        return self._data
+
+    async def read(self) -> bytes:
+        """See ReplyBody."""
+        await trio.lowlevel.checkpoint()
+        return self.take() or b""
+
+    def close(self) -> None:
+        """See ReplyBody."""
+
+
+@define(slots=True, eq=False)
+class Reply:
+    """A reply's head and its body. `length` is the body's Content-Length where it is known.
+
+    For HEAD and 304 `length` is what the field says, though no body follows.
+    """
+
+    status: int
+    headers: RawHeaders
+    body: ReplyBody
+    length: int | None = None
+    reason: bytes = b""
+
+
+Handler = Callable[["Exchange"], Awaitable[Reply]]
+
+
+class Wait(Enum):
+    """What the exchange's one deadline stands for at the moment."""
+
+    UPSTREAM_HEAD = UpstreamTimeout
+    CLIENT_BODY = RequestTimeout
+    UPSTREAM_BODY = UpstreamStalled
+    TOTAL = TotalTimeout
+
+
+@define(slots=True, eq=False)
+class Exchange:
+    """One request from its head to the last byte of its reply.
+
+    `scope` is its one cancel scope. `error` says why it ended early, None while all is well.
+    Times are Trio's clock, in seconds.
+    """
+
+    request: RequestHead
+    body: RequestBody
+    writer: ReplyWriter
+    hop: Hop
+    client: str
+    started: float
+    door: str
+    fileno: int = -1  # the client's socket for the departure watch; -1 where the door watches itself
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    waiting: Wait = Wait.UPSTREAM_HEAD
+    latest: float = math.inf  # `timeouts.total`
+    head_timeout: float = math.inf
+    body_idle_timeout: float = math.inf
+    error: GatewayError | None = None
+    path: bytes = b""
+    query: bytes | None = None
+    rest: bytes = b""  # the raw path behind the matched route
+    endpoint_id: str = ""
+    target: str = ""
+    attempts: int = 0
+    status: int = 0
+    permit: Permit | None = None
+    nursery: trio.Nursery | None = None  # open while the upload streams
+    uploading: bool = False
+
+    @property
+    def committed(self) -> bool:
+        """The head of the final reply has left: the status can't change any more."""
+        return self.writer.committed
+
+    def wait_for(self, what: Wait, seconds: float) -> None:
+        """Move the one deadline: from now on the exchange waits for `what`, this long."""
+        deadline = trio.current_time() + seconds
+        if deadline >= self.latest:
+            deadline, what = self.latest, Wait.TOTAL
+        self.waiting = what
+        self.scope.deadline = deadline
+
+    def stand_still(self) -> None:
+        """Nobody but the client keeps us waiting now; its own timers rule."""
+        self.wait_for(Wait.TOTAL, math.inf)
+
+    def cancel(self, error: GatewayError) -> None:
+        """End the exchange for `error`; the first reason stands."""
+        if self.error is None:
+            self.error = error
+        self.scope.cancel()
+
+    def cancel_error(self) -> GatewayError:
+        """Why the scope was cancelled: what `cancel` was told, or whose deadline passed."""
+        if self.error is None:
+            self.error = self.waiting.value()
+        return self.error
+
+
+def may_replay(exchange: Exchange, *, untouched: bool) -> bool:
+    """Whether the request may be sent again: the one rule for stale connections and every policy.
+
+    The head is not committed, the body is whole in our buffer or there is none, and the method is
+    idempotent or, `untouched`, no request byte was written (RFC 9110 9.2.2).
+    """
+    return (
+        not exchange.committed
+        and exchange.body.complete
+        and (untouched or exchange.request.method in IDEMPOTENT)
+    )

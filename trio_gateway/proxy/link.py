@@ -1,0 +1,206 @@
+"""One end of a connection. Above this module nobody sees a socket.
+
+A link tries its non-blocking socket first and asks Trio only where it would block: that spares two
+checkpoints a request. So neither `receive` nor `send` is a checkpoint when it need not wait; who loops
+over them must yield by itself now and then.
+
+Everything that ends a connection is an `OSError` here: resets, TLS alerts, our own close from another
+task (`LinkClosed`), a write without progress (`LinkStalled`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+
+import trio
+
+READ_SIZE = 64 * 1024
+
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+
+
+class LinkClosed(OSError):
+    """This end was closed by another task of ours (idle sweep, shutdown)."""
+
+
+class LinkStalled(OSError):
+    """The peer took no byte for `write_timeout` seconds."""
+
+
+class Link:
+    """A plain connection over a non-blocking stream socket.
+
+    `peer` and `local` are textual addresses (host, port). `write_timeout` bounds each wait for the peer
+    to take bytes. `on_wait` is called before a write waits: the exchange stops its clock there.
+    """
+
+    __slots__ = ("_sock", "closed", "local", "on_wait", "peer", "write_timeout")
+
+    tls = False
+    alpn: str | None = None
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: tuple[str, int],
+        local: tuple[str, int],
+        write_timeout: float = math.inf,
+    ) -> None:
+        self._sock = sock
+        self.peer = peer
+        self.local = local
+        self.write_timeout = write_timeout
+        self.on_wait: Callable[[], None] | None = None
+        self.closed = False
+
+    def fileno(self) -> int:
+        """The descriptor, for the watch over departed clients; -1 once closed."""
+        return self._sock.fileno()
+
+    # ---- reading
+
+    def receive_nowait(self, size: int = READ_SIZE) -> bytes | None:
+        """What is there now: b"" at the end of the stream, None when nothing came. Raises OSError."""
+        try:
+            return self._sock.recv(size)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    async def receive(self, size: int = READ_SIZE) -> bytes:
+        """The next bytes, b"" at the end of the stream. Raises OSError. Cancelling loses nothing."""
+        while True:
+            data = self.receive_nowait(size)
+            if data is not None:
+                return data
+            await self.readable()
+
+    async def readable(self) -> None:
+        """Wait until reading makes progress. Raises LinkClosed."""
+        try:
+            await trio.lowlevel.wait_readable(self._sock)
+        except (trio.ClosedResourceError, ValueError):
+            raise LinkClosed from None
+
+    def is_quiet(self) -> bool:
+        """Nothing came and nobody left: an idle connection that may be used again."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    # ---- writing
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """How many bytes the kernel took at once. Raises OSError."""
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    async def send(self, data: bytes) -> None:
+        """Hand all of `data` to the kernel. Raises OSError. Cancelled, an unknown part has been sent."""
+        sent = self.send_nowait(data)
+        if sent < len(data):
+            await self._send_rest(memoryview(data)[sent:])
+
+    async def _send_rest(self, rest: memoryview) -> None:
+        while rest:
+            if self.on_wait is not None:
+                self.on_wait()
+            with trio.move_on_after(self.write_timeout) as patience:
+                await self._writable()
+            if patience.cancelled_caught:
+                raise LinkStalled("the peer takes no bytes")
+            rest = rest[self.send_nowait(rest) :]
+
+    async def _writable(self) -> None:
+        try:
+            await trio.lowlevel.wait_writable(self._sock)
+        except (trio.ClosedResourceError, ValueError):
+            raise LinkClosed from None
+
+    # ---- ending
+
+    def shutdown_write(self) -> None:
+        """Tell the peer that no more bytes come (FIN)."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close at once; tasks that wait on this end get LinkClosed. Safe to repeat."""
+        if not self.closed:
+            self.closed = True
+            if self._sock.fileno() >= 0:
+                trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+    def abort(self) -> None:
+        """Close with a reset, so that the peer can tell a cut from an end (SO_LINGER 0)."""
+        if not self.closed:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+            self.close()
+
+
+class TlsLink(Link):
+    """The same over TLS. `handshake` comes first; both directions may need either readiness."""
+
+    __slots__ = ()
+
+    _sock: ssl.SSLSocket
+    tls = True
+
+    async def handshake(self) -> None:
+        """Shake hands. Raises ssl.SSLError (an OSError). The caller bounds the time."""
+        while True:
+            try:
+                self._sock.do_handshake()
+            except ssl.SSLWantReadError:
+                await self.readable()
+            except ssl.SSLWantWriteError:
+                await self._writable()
+            else:
+                return
+
+    def receive_nowait(self, size: int = READ_SIZE) -> bytes | None:
+        """See Link. A peer that ends without close_notify raises: it could be a truncation."""
+        try:
+            return self._sock.recv(size)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+
+    def is_quiet(self) -> bool:
+        """See Link. Judged through TLS: session tickets make an idle raw socket readable."""
+        try:
+            self._sock.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """See Link."""
+        try:
+            return self._sock.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+
+
+def tls_client_link(link: Link, context: ssl.SSLContext, server_name: str) -> TlsLink:
+    """Wrap a connected link for TLS as its client; the plain link must not be used again."""
+    wrapped = context.wrap_socket(
+        link._sock,
+        server_hostname=server_name,
+        do_handshake_on_connect=False,
+        suppress_ragged_eofs=False,
+    )
+    return TlsLink(wrapped, link.peer, link.local, link.write_timeout)
