@@ -1,0 +1,163 @@
+"""trio-gateway beside the gateways that users would pick instead: CPU per request on one core, in one run.
+
+The backend (nginx) and the load generator (wrk) share one core, the gateway under test has the other. CPU comes
+from /proc, so a neighbour that steals time slows the clock but hardly moves the ratio. README.md tells the method.
+
+    python bench/gateway.py [--peers caddy,nginx] [--rows small-32] [--seconds 4] [--repeat 3] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from exchanges import DEFAULT_ROWS, Row, backend_http
+from load import SETTLE, Wrk, measure
+from peers import CADDY, PEERS, Site, nginx, program_version
+from process import Launch, Server, StartError, free_ports, serving
+from report import AGAIN, Run, as_json, markdown
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--peers", type=_names, default=list(PEERS), help=f"comma list of {', '.join(PEERS)}")
+    parser.add_argument("--rows", type=_rows, default=list(map(Row.of, DEFAULT_ROWS)),
+                        help=f"comma list of KIND-CLIENTS (default {','.join(DEFAULT_ROWS)})")  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=4, help="a measurement's length (whole seconds)")
+    parser.add_argument("--warmup", type=float, default=1, help="load before each measurement")
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="rounds a row; the table shows medians of ratios"
+    )
+    parser.add_argument("--cores", type=_cores, default=None, help="LOAD,GATEWAY (default: first and last)")
+    parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    return parser.parse_args(argv)
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PEERS]:
+        raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; known: {', '.join(PEERS)}")
+    return names
+
+
+def _rows(text: str) -> list[Row]:
+    try:
+        return [Row.of(name) for name in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _cores(text: str) -> tuple[int, int]:
+    load, gateway = map(int, text.split(","))
+    return load, gateway
+
+
+def facts(cores: tuple[int, int], options: argparse.Namespace) -> dict[str, str]:
+    """What a reader must know to repeat the run."""
+    model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.machine())  # fmt: skip
+    versions = {name: version for name in options.peers if (version := PEERS[name].version())}
+    return {
+        "command": f"python bench/gateway.py {shlex.join(sys.argv[1:])}".strip(),
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": f"{model}, {os.cpu_count()} cores, Linux {platform.release()}; load average "
+        f"{os.getloadavg()[0]:.1f} at the start; backend and wrk on core {cores[0]}, gateway on core {cores[1]}",
+        "python": platform.python_version(),
+        "backend": program_version("nginx", "-v") or "",
+        **versions,
+    }
+
+
+def start(
+    stack: ExitStack, run: Run, names: Sequence[str], core: int, backend: int, root: Path
+) -> dict[str, Server]:
+    """Start every peer that is installed; the others are noted as missing, with the reason."""
+    servers = {}
+    for name, port in zip(names, free_ports(len(names)), strict=True):
+        if PEERS[name].version() is None:
+            run.missing[name] = "not installed"
+            continue
+        directory = _directory(root, name)
+        launch = PEERS[name].launch(Site(directory, port, backend))
+        try:
+            servers[name] = stack.enter_context(serving(launch, port, core, directory))
+        except StartError as error:
+            run.missing[name] = str(error)
+    return servers
+
+
+def _directory(root: Path, name: str) -> Path:
+    directory = root / name
+    directory.mkdir()
+    return directory
+
+
+def measure_all(run: Run, servers: dict[str, Server], options: argparse.Namespace, wrk: Wrk) -> None:
+    """Row by row, round by round: Caddy first, the others in turn, Caddy again."""
+    others = [name for name in servers if name != CADDY]
+    first, last = ([(CADDY, CADDY)], [(AGAIN, CADDY)]) if CADDY in servers else ([], [])
+    for row in options.rows:
+        for number in range(options.repeat):
+            turn = others[::-1] if number % 2 else others  # no peer always follows the same one
+            for label, name in [*first, *((other, other) for other in turn), *last]:
+                sample = measure(servers[name], row, wrk)
+                run.add(row.name, label, sample)
+                said = (
+                    sample.refused
+                    or f"{sample.cpu_us:.1f} us/request, {sample.rate:.0f}/s, busy {sample.busy:.0%}"
+                )
+                print(f"{row.name:<12} {label:<14} {said}", file=sys.stderr, flush=True)
+
+
+def bench(options: argparse.Namespace, cores: tuple[int, int]) -> Run:
+    """Start backend and peers, measure, stop them all."""
+    run = Run(facts(cores, options))
+    wrk = Wrk(cores[0], options.seconds, options.warmup)
+    turns = len(options.rows) * options.repeat * (len(options.peers) + 1)
+    estimate = turns * (options.seconds + options.warmup + 2 * SETTLE)
+    print(f"about {estimate / 60:.1f} minutes", file=sys.stderr, flush=True)
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
+        directory, [port] = _directory(root, "backend"), free_ports(1)
+        launch = Launch(nginx(directory, backend_http(directory, port)), directory / "output.log")
+        stack.enter_context(serving(launch, port, cores[0], directory))
+        servers = start(stack, run, options.peers, cores[1], port, root)
+        measure_all(run, servers, options, wrk)
+    return run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run it; 0 when it was measured, 2 when it can't be on this machine."""
+    options = arguments(argv)
+    available = sorted(os.sched_getaffinity(0))
+    missing = [name for name in ("nginx", "wrk", "taskset") if program_version(name, "-v") is None]
+    if missing or len(available) < 2:
+        print(
+            f"needs two cores and nginx, wrk, taskset; missing: {missing or 'a second core'}", file=sys.stderr
+        )
+        return 2
+    cores = options.cores or (available[0], available[-1])
+    os.sched_setaffinity(0, {cores[0]})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started ends with us
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    run = bench(options, cores)
+    print(markdown(run))
+    if options.json:
+        options.json.write_text(as_json(run) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""The gateways under test, each configured to do the same job as a careful user would set it up.
+
+The same job: accept on loopback, strip `/orchestrator/bench`, forward over kept connections, add
+X-Forwarded-For, write one JSON line a request to a file. Where a default would hurt a peer for reasons that are
+not its speed (nginx's 1 000 requests a connection, Caddy's 32 kept connections a host, HAProxy's `http-reuse
+safe`, log rotation with gzip) it is lifted: doubts are settled in the peers' favour.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import frozen
+from exchanges import PREFIX
+from process import Launch
+
+HERE = Path(__file__).resolve().parent
+OURS = "trio-gateway"
+CADDY = "caddy"
+
+NGINX = """\
+daemon off;
+user root;
+worker_processes 1;
+worker_rlimit_nofile 16384;
+pid {directory}/nginx.pid;
+events {{ worker_connections 8192; }}
+http {{
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    default_type application/json;
+    sendfile on;
+    tcp_nopush on;
+    open_file_cache max=10;
+    keepalive_requests 1000000000;
+    keepalive_timeout 3600s;
+{inside}}}
+"""
+
+NGINX_GATEWAY = """\
+    log_format json escape=json '{{"time":"$time_iso8601","client":"$remote_addr","method":"$request_method",'
+        '"path":"$request_uri","status":$status,"bytes":$body_bytes_sent,"duration":$request_time,'
+        '"upstream":"$upstream_addr","upstream_duration":"$upstream_response_time"}}';
+    access_log {directory}/access.log json;
+    client_body_buffer_size 64k;
+    proxy_max_temp_file_size 0;
+    upstream backend {{
+        server 127.0.0.1:{backend};
+        keepalive 1024;
+        keepalive_requests 1000000000;
+        keepalive_timeout 3600s;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location {prefix}/ {{
+            proxy_pass http://backend/;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }}
+    }}
+"""
+
+HAPROXY = """\
+global
+    nbthread 1
+    maxconn 8192
+    log stdout len 4096 format raw local0
+defaults
+    mode http
+    log global
+    option forwardfor
+    http-reuse always
+    timeout connect 5s
+    timeout client 3600s
+    timeout server 60s
+    log-format '{{"time":"%tr","client":"%ci","method":"%HM","path":"%HU","status":%ST,"bytes":%B,"duration_ms":%Ta,"server":"%s"}}'
+frontend gateway
+    bind 127.0.0.1:{port} backlog 4096
+    http-request replace-path {prefix}/(.*) /\\1
+    default_backend target
+backend target
+    server target 127.0.0.1:{backend}
+"""
+
+CADDYFILE = """\
+{{
+    auto_https off
+    admin off
+    skip_install_trust
+}}
+http://127.0.0.1:{port} {{
+    log {{
+        output file {directory}/access.log {{
+            roll_disabled
+        }}
+        format json
+    }}
+    handle_path {prefix}/* {{
+        reverse_proxy 127.0.0.1:{backend} {{
+            transport http {{
+                keepalive_idle_conns 1024
+                keepalive_idle_conns_per_host 1024
+            }}
+        }}
+    }}
+}}
+"""
+
+GATEWAY = """\
+endpoints:
+  - url: http://127.0.0.1:{backend}/
+    name: bench
+    methods: [GET, POST]
+"""
+
+
+@frozen
+class Site:
+    """Where a server works: a directory of its own, its port, and the backend's."""
+
+    directory: Path
+    port: int
+    backend: int
+
+    def write(self, name: str, template: str) -> str:
+        """Fill the template in as a file of the site's directory; returns its path."""
+        path = self.directory / name
+        path.write_text(
+            template.format(directory=self.directory, port=self.port, backend=self.backend, prefix=PREFIX)
+        )
+        return str(path)
+
+
+def nginx(directory: Path, inside: str) -> list[str]:
+    """The command that runs nginx with this `http` block, on files of the directory only."""
+    config = directory / "nginx.conf"
+    config.write_text(NGINX.format(directory=directory, inside=inside))
+    return ["nginx", "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(config)]
+
+
+def _nginx(site: Site) -> Launch:
+    inside = NGINX_GATEWAY.format(
+        directory=site.directory, port=site.port, backend=site.backend, prefix=PREFIX
+    )
+    return Launch(nginx(site.directory, inside), site.directory / "access.log")
+
+
+def _haproxy(site: Site) -> Launch:
+    argv = ["haproxy", "-db", "-f", site.write("haproxy.cfg", HAPROXY)]
+    return Launch(argv, site.directory / "output.log")
+
+
+def _caddy(site: Site) -> Launch:
+    config = site.write("Caddyfile", CADDYFILE)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    return Launch(
+        ["caddy", "run", "--config", config, "--adapter", "caddyfile"],
+        site.directory / "access.log",
+        env | {"HOME": str(site.directory)},
+    )
+
+
+def _forwarder(script: str) -> Callable[[Site], Launch]:
+    def launch(site: Site) -> Launch:
+        argv = [sys.executable, str(HERE / script), str(site.port), str(site.backend)]
+        return Launch(argv, site.directory / "output.log")
+
+    return launch
+
+
+def _ours(site: Site) -> Launch:
+    config = site.write("config.yaml", GATEWAY)
+    argv = [sys.executable, "-m", "trio_gateway", "run", "-c", config, "--bind", f"127.0.0.1:{site.port}"]
+    return Launch(argv, site.directory / "output.log")
+
+
+@frozen
+class Peer:
+    """One gateway: how to start it, and what it must find installed (a program, or Python distributions)."""
+
+    launch: Callable[[Site], Launch]
+    program: tuple[str, ...] = ()
+    distributions: tuple[str, ...] = ()
+
+    def version(self) -> str | None:
+        """What is installed, or None when something is missing."""
+        if self.program:
+            return program_version(*self.program)
+        try:
+            return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in self.distributions)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+
+PEERS = {
+    CADDY: Peer(_caddy, ("caddy", "version")),
+    "nginx": Peer(_nginx, ("nginx", "-v")),
+    "haproxy": Peer(_haproxy, ("haproxy", "-v")),
+    OURS: Peer(_ours, distributions=("trio-gateway", "trio", "httptools")),
+    "aiohttp": Peer(_forwarder("forward_aiohttp.py"), distributions=("aiohttp",)),
+    "fastapi": Peer(_forwarder("forward_fastapi.py"), distributions=("fastapi", "uvicorn", "httpx")),
+}
+
+
+def program_version(program: str, argument: str) -> str | None:
+    """The first line that a program says about itself, or None when it is not installed."""
+    if shutil.which(program) is None:
+        return None
+    done = subprocess.run([program, argument], capture_output=True, text=True, check=False, timeout=20)
+    lines = (done.stdout + done.stderr).splitlines()
+    return lines[0].strip() if lines else program
