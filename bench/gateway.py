@@ -1,7 +1,8 @@
 """trio-gateway beside the gateways that users would pick instead: CPU per request on one core, in one run.
 
-The backend (nginx) and the load generator (wrk) share one core, the gateway under test has the other. CPU comes
-from /proc, so a neighbour that steals time slows the clock but hardly moves the ratio. README.md tells the method.
+The backend (nginx) and the load generator (wrk) share one core, the gateway under test has the other. CPU
+comes from /proc and is compared within the run, so a busy machine costs speed but not the ratio. The method
+and the latest table stand in README.md.
 
     python bench/gateway.py [--peers caddy,nginx] [--rows small-32] [--seconds 4] [--repeat 3] [--json FILE]
 """
@@ -34,10 +35,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", type=_names, default=list(PEERS), help=f"comma list of {', '.join(PEERS)}")
     parser.add_argument("--rows", type=_rows, default=list(map(Row.of, DEFAULT_ROWS)),
                         help=f"comma list of KIND-CLIENTS (default {','.join(DEFAULT_ROWS)})")  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=4, help="a measurement's length (whole seconds)")
-    parser.add_argument("--warmup", type=float, default=1, help="load before each measurement")
+    parser.add_argument("--seconds", type=_count, default=4, help="length of a measurement (default 4)")
+    parser.add_argument("--warmup", type=_count, default=1, help="seconds of load before it (default 1)")
     parser.add_argument(
-        "--repeat", type=int, default=1, help="rounds a row; the table shows medians of ratios"
+        "--repeat", type=_count, default=1, help="rounds a row; medians are shown (default 1)"
     )
     parser.add_argument("--cores", type=_cores, default=None, help="LOAD,GATEWAY (default: first and last)")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
@@ -58,6 +59,12 @@ def _rows(text: str) -> list[Row]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
 def _cores(text: str) -> tuple[int, int]:
     load, gateway = map(int, text.split(","))
     return load, gateway
@@ -65,18 +72,25 @@ def _cores(text: str) -> tuple[int, int]:
 
 def facts(cores: tuple[int, int], options: argparse.Namespace) -> dict[str, str]:
     """What a reader must know to repeat the run."""
-    model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.machine())  # fmt: skip
     versions = {name: version for name in options.peers if (version := PEERS[name].version())}
     return {
         "command": f"python bench/gateway.py {shlex.join(sys.argv[1:])}".strip(),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": f"{model}, {os.cpu_count()} cores, Linux {platform.release()}; load average "
-        f"{os.getloadavg()[0]:.1f} at the start; backend and wrk on core {cores[0]}, gateway on core {cores[1]}",
+        "machine": f"{processor()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "cores": f"backend and wrk on {cores[0]}, gateway on {cores[1]}; "
+        f"load average {os.getloadavg()[0]:.1f} at the start",
         "python": platform.python_version(),
         "backend": program_version("nginx", "-v") or "",
+        "load": program_version("wrk", "-v") or "",
         **versions,
     }
+
+
+def processor() -> str:
+    """The processor's name, as the kernel gives it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def start(
@@ -113,11 +127,7 @@ def measure_all(run: Run, servers: dict[str, Server], options: argparse.Namespac
             for label, name in [*first, *((other, other) for other in turn), *last]:
                 sample = measure(servers[name], row, wrk)
                 run.add(row.name, label, sample)
-                said = (
-                    sample.refused
-                    or f"{sample.cpu_us:.1f} us/request, {sample.rate:.0f}/s, busy {sample.busy:.0%}"
-                )
-                print(f"{row.name:<12} {label:<14} {said}", file=sys.stderr, flush=True)
+                print(f"{row.name:<12} {label:<14} {sample}", file=sys.stderr, flush=True)
 
 
 def bench(options: argparse.Namespace, cores: tuple[int, int]) -> Run:
@@ -143,16 +153,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     available = sorted(os.sched_getaffinity(0))
     missing = [name for name in ("nginx", "wrk", "taskset") if program_version(name, "-v") is None]
     if missing or len(available) < 2:
-        print(
-            f"needs two cores and nginx, wrk, taskset; missing: {missing or 'a second core'}", file=sys.stderr
-        )
+        print(f"missing on this machine: {', '.join(missing) or 'a second core'}", file=sys.stderr)
         return 2
     cores = options.cores or (available[0], available[-1])
     os.sched_setaffinity(0, {cores[0]})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started ends with us
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    run = bench(options, cores)
+    try:
+        run = bench(options, cores)
+    except StartError as error:
+        print(f"the backend did not start: {error}", file=sys.stderr)
+        return 2
     print(markdown(run))
     if options.json:
         options.json.write_text(as_json(run) + "\n")

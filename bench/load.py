@@ -45,16 +45,19 @@ class Sample:
     resident: int = 0
     refused: str | None = None
 
+    def __str__(self) -> str:
+        return self.refused or f"{self.cpu_us:.1f} us/request, {self.rate:.0f}/s, busy {self.busy:.0%}"
+
 
 @frozen
 class Wrk:
     """The load generator: its core, and how long it warms up and measures, in seconds."""
 
     core: int
-    seconds: float
-    warmup: float
+    seconds: int
+    warmup: int
 
-    def run(self, server: Server, row: Row, seconds: float) -> dict[str, Any]:
+    def run(self, server: Server, row: Row, seconds: int) -> dict[str, Any]:
         """Load the server as the row says; the counters that wrk.lua prints."""
         kind = row.kind
         headers = [part for name, value in kind.headers for part in ("-H", f"{name}: {value}")]
@@ -65,7 +68,7 @@ class Wrk:
             "wrk",
             "-t1",
             f"-c{row.clients}",
-            f"-d{max(1, round(seconds))}",
+            f"-d{seconds}",
         ]
         argv += ["--timeout", LATENCY_CAP, "-s", str(SCRIPT), *headers, url(server, kind), "--", kind.method]
         done = subprocess.run(

@@ -1,15 +1,14 @@
 """The gateways under test, each configured to do the same job as a careful user would set it up.
 
 The same job: accept on loopback, strip `/orchestrator/bench`, forward over kept connections, add
-X-Forwarded-For, write one JSON line a request to a file. Where a default would hurt a peer for reasons that are
-not its speed (nginx's 1 000 requests a connection, Caddy's 32 kept connections a host, HAProxy's `http-reuse
-safe`, log rotation with gzip) it is lifted: doubts are settled in the peers' favour.
+X-Forwarded-For, write one JSON line a request to a file. Where a default would hurt a peer for reasons that
+are not its speed (nginx's 1 000 requests a connection, Caddy's 32 kept connections a host, HAProxy's
+`http-reuse safe`, log rotation with gzip) it is lifted: doubts are settled in the peers' favour.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from attrs import frozen
 from exchanges import PREFIX
-from process import Launch
+from process import Launch, plain_environment
 
 HERE = Path(__file__).resolve().parent
 OURS = "trio-gateway"
@@ -83,7 +82,8 @@ defaults
     timeout connect 5s
     timeout client 3600s
     timeout server 60s
-    log-format '{{"time":"%tr","client":"%ci","method":"%HM","path":"%HU","status":%ST,"bytes":%B,"duration_ms":%Ta,"server":"%s"}}'
+    log-format '{{"time":"%tr","client":"%ci","method":"%HM","path":"%HU",\
+"status":%ST,"bytes":%B,"duration_ms":%Ta,"server":"%s"}}'
 frontend gateway
     bind 127.0.0.1:{port} backlog 4096
     http-request replace-path {prefix}/(.*) /\\1
@@ -162,11 +162,10 @@ def _haproxy(site: Site) -> Launch:
 
 def _caddy(site: Site) -> Launch:
     config = site.write("Caddyfile", CADDYFILE)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
     return Launch(
         ["caddy", "run", "--config", config, "--adapter", "caddyfile"],
         site.directory / "access.log",
-        env | {"HOME": str(site.directory)},
+        plain_environment() | {"HOME": str(site.directory)},
     )
 
 

@@ -26,13 +26,18 @@ class StartError(Exception):
     """A server did not come up; the text says why, with the end of what it printed."""
 
 
+def plain_environment() -> dict[str, str]:
+    """Our environment without what would tune a Python peer unseen (PYTHONUNBUFFERED and the like)."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XDG_"))}
+
+
 @frozen
 class Launch:
     """How to start one server: its arguments, environment, and the file that its access log grows in."""
 
     argv: Sequence[str]
     access_log: Path
-    env: Mapping[str, str] = field(factory=lambda: dict(os.environ))
+    env: Mapping[str, str] = field(factory=plain_environment)
 
 
 @frozen
@@ -80,17 +85,14 @@ def free_ports(count: int) -> list[int]:
 def serving(launch: Launch, port: int, core: int, directory: Path) -> Iterator[Server]:
     """Run the server on one core until the block ends; it accepts on `port` when the block begins.
 
-    What it prints goes to `directory/output.log`. StartError when it ends or stays silent.
+    Its output goes to output.log of the directory, its errors to errors.log. StartError when it does not come up.
     """
-    output = directory / "output.log"
-    with output.open("ab") as sink:
+    with (directory / "output.log").open("ab") as output, (directory / "errors.log").open("ab") as errors:
         process = subprocess.Popen(
             ["taskset", "-c", str(core), *launch.argv],
             stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT
-            if launch.access_log != output
-            else (directory / "stderr.log").open("ab"),
+            stdout=output,
+            stderr=errors,
             env=dict(launch.env),
             cwd=directory,
             start_new_session=True,

@@ -1,7 +1,7 @@
 """Samples into ratios, and ratios into the table that people read and the JSON that machines keep.
 
-Within a repeat each peer's CPU is divided by the mean of Caddy's two runs around it; a row shows the median over
-the repeats. Caddy's last run over its first is the A/A control: a difference below it means nothing.
+Within a repeat each peer's CPU is divided by the mean of Caddy's two runs around it; a row shows the median
+over the repeats. Caddy's last run against its first is the A/A control: a difference below it means nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class Run:
         """The median over the repeats of CPU relative to Caddy's, or None when either does not count."""
         if any(self.refused(row, name) for name in (peer, CADDY, AGAIN)):
             return None
+        if peer == CADDY:
+            return 1.0
         taken = self.samples[row]
         rounds = zip(taken[peer], taken[CADDY], taken[AGAIN], strict=True)
         return median(mine.cpu_us / mean((first.cpu_us, last.cpu_us)) for mine, first, last in rounds)
@@ -55,20 +57,22 @@ class Run:
         return median(abs(last.cpu_us / first.cpu_us - 1) for first, last in rounds)
 
     def middle(self, row: str, peer: str, name: str) -> float:
-        """The median of one field of the samples."""
-        return median(getattr(sample, name) for sample in self.samples[row][peer])
+        """The median of one field of the samples; Caddy's are those of both its runs."""
+        taken = self.samples[row][peer] + (self.samples[row].get(AGAIN, []) if peer == CADDY else [])
+        return float(median(getattr(sample, name) for sample in taken))
 
 
 def claim(run: Run) -> str:
     """One sentence: is our CPU in the claimed row within the promised ratio to Caddy's?"""
+    promise = f"Claim (row {CLAIM_ROW}, at most {CLAIM} times Caddy's CPU)"
     if CLAIM_ROW not in run.samples:
-        return f"Claim (row {CLAIM_ROW}, at most {CLAIM} times Caddy's CPU): not shown, the row was not run."
+        return f"{promise}: not shown, the row was not run."
     ratio, noise = run.ratio(CLAIM_ROW, OURS), run.noise(CLAIM_ROW)
     if ratio is None or noise is None:
-        why = next(filter(None, (run.refused(CLAIM_ROW, name) for name in (CADDY, AGAIN, OURS))))
-        return f"Claim (row {CLAIM_ROW}, at most {CLAIM} times Caddy's CPU): not shown, {why}."
+        name, why = next((n, w) for n in (CADDY, AGAIN, OURS) if (w := run.refused(CLAIM_ROW, n)))
+        return f"{promise}: not shown, {name}: {why}."
     verdict = "shown" if ratio <= CLAIM else "NOT met"
-    return f"Claim (row {CLAIM_ROW}, at most {CLAIM} times Caddy's CPU): {verdict}, {ratio:.2f} (A/A {noise:.1%})."
+    return f"{promise}: {verdict}, {ratio:.2f} (A/A {noise:.1%})."
 
 
 def markdown(run: Run) -> str:
@@ -81,8 +85,8 @@ def markdown(run: Run) -> str:
         "\nRequests per second; latency p50 / p99 in ms:\n",
         _table(["row", *peers], [[row, *(_speed(run, row, p) for p in peers)] for row in run.samples]),
         "",
-        *(f"- not counted: {row}, {peer}: {why}" for row in run.samples for peer in [*peers, AGAIN]
-          if (why := run.refused(row, peer)) and peer not in run.missing),
+        *(f"- not counted: {row}, {peer}: {why}" for row, taken in run.samples.items()
+          for peer in taken if (why := run.refused(row, peer))),
         *(f"- left out: {peer}: {why}" for peer, why in run.missing.items()),
         *(f"- {name}: {text}" for name, text in run.facts.items()),
         "",
