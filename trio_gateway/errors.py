@@ -119,6 +119,13 @@ class ExpectationFailed(ClientError):
     default_detail = "Only 100-continue can be expected"
 
 
+class MalformedRequestBody(BadRequest):
+    """The body's framing is broken, or it ended early."""
+
+    code = "malformed_body"
+    default_detail = "Malformed request body"
+
+
 class HeadTooLarge(ClientError):
     """The head is larger than `server.limits.head`, or has more than `server.limits.fields` fields."""
 
@@ -249,6 +256,12 @@ class UpstreamReset(UpstreamError):
     code = "upstream_reset"
     failure_kind = "reset"
     proxy_error = "connection_terminated"
+
+
+class ConnectionStale(UpstreamReset):
+    """The connection was dead before it took a byte of the request: nobody has seen it."""
+
+    retry_safe = True
 
 
 class BadUpstreamReply(UpstreamError):
