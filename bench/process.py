@@ -85,7 +85,7 @@ def free_ports(count: int) -> list[int]:
 def serving(launch: Launch, port: int, core: int, directory: Path) -> Iterator[Server]:
     """Run the server on one core until the block ends; it accepts on `port` when the block begins.
 
-    Its output goes to output.log of the directory, its errors to errors.log. StartError when it does not come up.
+    It prints into output.log and errors.log of the directory. StartError when it does not come up.
     """
     with (directory / "output.log").open("ab") as output, (directory / "errors.log").open("ab") as errors:
         process = subprocess.Popen(
