@@ -6,6 +6,8 @@ from typing import Literal
 
 from attrs import frozen
 
+from trio_gateway.config.tokens import HeaderName
+
 
 @frozen
 class LoggingConfig:
@@ -19,5 +21,5 @@ class LoggingConfig:
 class TracingConfig:
     """`tracing`: the field that carries a request's id, and whether an inbound one is believed."""
 
-    request_id_header: str = "X-Request-ID"
+    request_id_header: HeaderName = "X-Request-ID"
     trust_inbound_request_id: bool = True

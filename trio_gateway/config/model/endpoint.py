@@ -8,9 +8,18 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from trio_gateway.config.addresses import HostPattern, Network, Origin, PathPrefix, ProbePath, Url
 from trio_gateway.config.model.breaker import CircuitBreakerConfig
 from trio_gateway.config.model.health import HealthCheckConfig
-from trio_gateway.config.model.server import Network
+from trio_gateway.config.tokens import (
+    EndpointName,
+    EndpointVersion,
+    HeaderName,
+    HeaderValue,
+    HttpMethod,
+    Token,
+)
+from trio_gateway.config.values import BytesOrZero, Count, CountOrZero, Integer, Seconds, SecondsOrZero
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 AuthType = Literal["none", "bearer", "api_key", "basic", "oauth2"]
@@ -20,12 +29,12 @@ AuthType = Literal["none", "bearer", "api_key", "basic", "oauth2"]
 class MatchConfig:
     """`match`: a route by `prefix` beside the name's; the other fields narrow both routes."""
 
-    prefix: str | None = None
-    hosts: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    headers: Mapping[str, str] = field(factory=dict)
+    prefix: PathPrefix | None = None
+    hosts: tuple[HostPattern, ...] = ()
+    methods: tuple[HttpMethod, ...] = ()
+    headers: Mapping[Token, HeaderValue] = field(factory=dict)
     query: Mapping[str, str] = field(factory=dict)
-    priority: int = 0
+    priority: Integer = 0
 
 
 @frozen
@@ -40,9 +49,9 @@ class PathConfig:
 class HeaderChanges:
     """`headers.request` and `headers.response`: removed first, then set, then added."""
 
-    set: Mapping[str, str] = field(factory=dict)
-    add: Mapping[str, str] = field(factory=dict)
-    remove: tuple[str, ...] = ()
+    set: Mapping[HeaderName, HeaderValue] = field(factory=dict)
+    add: Mapping[HeaderName, HeaderValue] = field(factory=dict)
+    remove: tuple[HeaderName, ...] = ()
 
 
 @frozen
@@ -58,32 +67,32 @@ class HeadersConfig:
 
 @frozen
 class CorsConfig:
-    """`cors`: off while `origins` is empty. `methods: null` = the endpoint's; `headers: null` = what is asked."""
+    """`cors`: off while `origins` is empty. Null `methods`: the endpoint's; null `headers`: what is asked."""
 
-    origins: tuple[str, ...] = ()
-    methods: tuple[str, ...] | None = None
-    headers: tuple[str, ...] | None = None
+    origins: tuple[Origin, ...] = ()
+    methods: tuple[HttpMethod, ...] | None = None
+    headers: tuple[Token, ...] | None = None
     credentials: bool = False
-    max_age: float = 600.0
+    max_age: SecondsOrZero = 600.0
 
 
 @frozen
 class EndpointTimeouts:
     """`timeouts`, in seconds: connecting, silence after the head, and the whole exchange."""
 
-    connect: float = 5.0
-    idle: float = 300.0
-    total: float | None = None
+    connect: Seconds = 5.0
+    idle: Seconds = 300.0
+    total: Seconds | None = None
 
 
 @frozen
 class PoolConfig:
     """`pool`: connections to one target."""
 
-    max_connections: int = 256
-    max_idle: int = 64
-    idle_timeout: float = 4.0
-    max_lifetime: float = 300.0
+    max_connections: Count = 256
+    max_idle: CountOrZero = 64
+    idle_timeout: Seconds = 4.0
+    max_lifetime: Seconds = 300.0
 
 
 @frozen
@@ -101,14 +110,14 @@ class EndpointTls:
 class EndpointConfig:
     """One entry of `endpoints`. `url` is normalised: lower-case scheme and host, no default port, a path."""
 
-    url: str
-    name: str | None = None
-    version: str | None = None
+    url: Url
+    name: EndpointName | None = None
+    version: EndpointVersion | None = None
     methods: tuple[Method, ...] = ("GET",)
     auth_type: AuthType = "none"
     disabled: bool = False
-    health_check_path: str | None = None
-    timeout: float = 30.0
+    health_check_path: ProbePath | None = None
+    timeout: Seconds = 30.0
     description: str | None = None
     match: MatchConfig = field(factory=MatchConfig)
     path: PathConfig = field(factory=PathConfig)
@@ -116,7 +125,7 @@ class EndpointConfig:
     cors: CorsConfig = field(factory=CorsConfig)
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
-    max_body_bytes: int | None = None
+    max_body_bytes: BytesOrZero | None = None
     timeouts: EndpointTimeouts = field(factory=EndpointTimeouts)
     pool: PoolConfig = field(factory=PoolConfig)
     tls: EndpointTls = field(factory=EndpointTls)

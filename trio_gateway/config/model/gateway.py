@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from trio_gateway.config.addresses import PathPrefix
 from trio_gateway.config.model.admin import LoggingConfig, TracingConfig
 from trio_gateway.config.model.breaker import CircuitBreakerConfig
 from trio_gateway.config.model.endpoint import EndpointConfig
 from trio_gateway.config.model.health import HealthCheckConfig
 from trio_gateway.config.model.server import ServerConfig
+from trio_gateway.config.values import LogLevel, SecondsOrZero
 
 
 @frozen
@@ -16,15 +18,15 @@ class MetricsConfig:
     """`metrics`: whether they are shown, and under which path."""
 
     enabled: bool = True
-    path: str = "/metrics"
+    path: PathPrefix = "/metrics"
 
 
 @frozen
 class ShutdownConfig:
     """`shutdown`, in seconds: `delay` to be taken out of rotation, then `drain` to finish."""
 
-    delay: float = 0.0
-    drain: float = 20.0
+    delay: SecondsOrZero = 0.0
+    drain: SecondsOrZero = 20.0
 
 
 @frozen
@@ -37,6 +39,6 @@ class GatewayConfig:
     health_check: HealthCheckConfig = field(factory=HealthCheckConfig)
     metrics: MetricsConfig = field(factory=MetricsConfig)
     shutdown: ShutdownConfig = field(factory=ShutdownConfig)
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     logging: LoggingConfig = field(factory=LoggingConfig)
     tracing: TracingConfig = field(factory=TracingConfig)

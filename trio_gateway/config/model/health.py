@@ -6,18 +6,21 @@ from typing import Literal
 
 from attrs import frozen
 
+from trio_gateway.config.tokens import StatusPattern, Token
+from trio_gateway.config.values import Count, PercentOrZero, Seconds
+
 
 @frozen
 class HealthCheckConfig:
     """`health_check`: a probe each `interval` seconds, and how many verdicts flip the status."""
 
     enabled: bool = True
-    interval: float = 30.0
-    timeout: float = 10.0
-    unhealthy_threshold: int = 3
-    healthy_threshold: int = 2
-    jitter: float = 10.0  # percent of the interval
-    method: str = "GET"
+    interval: Seconds = 30.0
+    timeout: Seconds = 10.0
+    unhealthy_threshold: Count = 3
+    healthy_threshold: Count = 2
+    jitter: PercentOrZero = 10.0  # of the interval
+    method: Token = "GET"
     type: Literal["http", "tcp", "websocket"] = "http"
-    expected_statuses: tuple[str, ...] = ("2xx", "3xx")
-    panic_threshold: float = 0.0  # percent of healthy targets below which health is ignored
+    expected_statuses: tuple[StatusPattern, ...] = ("2xx", "3xx")
+    panic_threshold: PercentOrZero = 0.0  # of healthy targets; below it health is ignored

@@ -1,0 +1,164 @@
+"""How urls, hosts, networks, listeners and paths are written in a config, and their one normal form.
+
+As in `config.values`: text in, value out, ValueError with the end of a sentence that quotes nothing.
+A target's scheme, host and port come from here alone, so what is ambiguous is refused rather than
+repaired (RFC 3986): user names, fragments, dot segments, backslashes.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Annotated
+from urllib.parse import SplitResult, quote, urlsplit
+
+from trio_gateway.config.problems import NOT_AVAILABLE
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
+_ILLEGAL = re.compile(r"[\x00-\x20\x7f\\]")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PATH = re.compile(r"(?:/[A-Za-z0-9\-._~!$&'()*+,=:@]*)+")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def http_url(text: str) -> str:
+    """An absolute http or https url: scheme and host in lower case, no default port, never an empty path."""
+    if _ILLEGAL.search(text):
+        raise ValueError("must not contain spaces, control characters or backslashes")
+    parts = _split(text)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.netloc:
+        raise ValueError("must be an absolute url that begins with http:// or https://")
+    if "@" in parts.netloc:
+        raise ValueError("must not contain a user name or password: set an Authorization header instead")
+    if "#" in text:
+        raise ValueError("must not contain a fragment (`#`)")
+    query = "?" + _escaped(parts.query) if parts.query else ""
+    return f"{parts.scheme}://{_authority(parts)}{_url_path(parts.path)}{query}"
+
+
+def origin(text: str) -> str:
+    """A value of `Origin` (RFC 6454): scheme://host[:port] in lower case, `null`, or `*` for all."""
+    if text in ("*", "null"):
+        return text
+    parts = _split(text)
+    if _ILLEGAL.search(text) or not parts.scheme or parts.netloc == "" or parts.path or parts.query:
+        raise ValueError("must be an origin, scheme://host or scheme://host:port without a path, or `*`")
+    return f"{parts.scheme}://{_authority(parts)}"
+
+
+def host_pattern(text: str) -> str:
+    """A host name or address without a port, in lower case; `*.` in front stands for any labels."""
+    name = text.strip().lower()
+    _host(name.removeprefix("*."))
+    return name
+
+
+def network(text: str) -> IPv4Network | IPv6Network:
+    """An address or a network in CIDR form."""
+    try:
+        found = ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError("must be an address or a network such as 10.0.0.0/8") from None
+    if str(found.network_address) != str(ip_address(text.strip().partition("/")[0])):
+        raise ValueError(f"has bits set behind its prefix length; did you mean `{found}`?")
+    return found
+
+
+def bind_address(text: str) -> str:
+    """Where to listen: HOST:PORT, with IPv6 in brackets. Port 0 lets the system choose."""
+    host, port = split_bind(text)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_bind(text: str) -> tuple[str, int]:
+    """`[::1]:8000` as (`::1`, 8000)."""
+    if text.startswith(("unix:", "fd://")):
+        raise ValueError(f"is {NOT_AVAILABLE}: only HOST:PORT is")
+    host, colon, port = text.strip().lower().rpartition(":")
+    if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError("must be HOST:PORT, for example 0.0.0.0:8000 or [::]:8000")
+    return _host(host).strip("[]"), int(port)
+
+
+def path_prefix(text: str) -> str:
+    """A path of whole segments: begins with `/`, has none at its end, but `/` alone."""
+    path = text.rstrip("/") or "/"
+    if not _PATH.fullmatch(path) or ("//" in path) or not text:
+        raise ValueError("must be a path that begins with `/`, without escapes, `//`, `?` or `#`")
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        raise ValueError("must not contain `.` or `..` segments")
+    return path
+
+
+def probe_path(text: str) -> str:
+    """What is asked of a target: a path with an optional query, or an absolute url."""
+    if "://" in text:
+        return http_url(text)
+    if _ILLEGAL.search(text) or "#" in text or _BAD_ESCAPE.search(text):
+        raise ValueError("must be a path, without spaces, control characters or a fragment")
+    return _escaped(text)
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:
+        raise ValueError("is not a valid url") from None
+
+
+def _authority(parts: SplitResult) -> str:
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("has a port that is not a number from 1 to 65535") from None
+    if port == 0:
+        raise ValueError("has a port that is not a number from 1 to 65535")
+    host = _host(parts.netloc.rpartition(":")[0] if port is not None else parts.netloc.removesuffix(":"))
+    return host if port is None or port == _DEFAULT_PORTS.get(parts.scheme) else f"{host}:{port}"
+
+
+def _host(text: str) -> str:
+    """A host in lower case: a name (IDNA where it has to be), an address, IPv6 in brackets."""
+    if text.startswith("[") and text.endswith("]"):
+        return f"[{_ipv6(text[1:-1])}]"
+    try:
+        name = text.lower() if text.isascii() else text.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if not _HOST.fullmatch(name) or len(name) > 254:
+        raise ValueError("has no valid host name or address")
+    return name
+
+
+def _ipv6(text: str) -> IPv6Address:
+    try:
+        address = IPv6Address(text)
+    except ValueError:
+        raise ValueError("has no valid IPv6 address in its brackets") from None
+    if address.scope_id:
+        raise ValueError("must not name a zone in an IPv6 address")
+    return address
+
+
+def _url_path(path: str) -> str:
+    segments = path.lower().replace("%2e", ".").split("/")
+    if not {".", ".."}.isdisjoint(segments):
+        raise ValueError("must not contain `.` or `..` segments")
+    return _escaped(path) or "/"
+
+
+def _escaped(text: str) -> str:
+    """The same text in ASCII; escapes that stand in it already are kept."""
+    if _BAD_ESCAPE.search(text):
+        raise ValueError("contains a `%` that begins no valid escape")
+    return text if text.isascii() else quote(text, safe="%/?:@!$&'()*+,;=-._~[]|{}^`\"<>")
+
+
+Url = Annotated[str, http_url]
+Origin = Annotated[str, origin]
+HostPattern = Annotated[str, host_pattern]
+Network = Annotated[IPv4Network | IPv6Network, network]
+Bind = Annotated[str, bind_address, f"is {NOT_AVAILABLE} as a mapping: only HOST:PORT is"]
+PathPrefix = Annotated[str, path_prefix]
+ProbePath = Annotated[str, probe_path]

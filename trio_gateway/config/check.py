@@ -1,0 +1,179 @@
+"""Rules that compare one field with another. What a single field may hold, its type says.
+
+A rule yields (path, message) pairs; it neither stops the others nor knows about files. `check` yields
+what forbids a config, `advise` what its author probably did not mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from trio_gateway.config.model import EndpointConfig, GatewayConfig
+from trio_gateway.config.positions import Positions
+from trio_gateway.config.problems import NOT_AVAILABLE, Path, Problem
+from trio_gateway.config.reserved import WAITING_KEYS
+
+Finding = tuple[Path, str]
+
+MANAGEMENT_ROOTS = frozenset(
+    {
+        "circuit-breaker",
+        "config",
+        "docs",
+        "endpoints",
+        "health",
+        "livez",
+        "openapi.json",
+        "readyz",
+        "redoc",
+        "registry",
+        "router",
+        "stats",
+    }
+)
+"""The first segments of the management API's paths, which no proxied path may hide."""
+
+
+def check(config: GatewayConfig, positions: Positions | None = None) -> list[Problem]:
+    """Every contradiction in `config`; empty when there is none."""
+    positions = positions or Positions()
+    return _problems(positions, (*_gateway_findings(config), *_endpoint_findings(config, positions)))
+
+
+def advise(config: GatewayConfig, positions: Positions | None = None) -> list[Problem]:
+    """What `config` says that does nothing: keys that wait, endpoints that nobody can reach."""
+    positions = positions or Positions()
+    return _problems(positions, (*_waiting(config, positions), *_unreachable(config)))
+
+
+def _problems(positions: Positions, findings: Iterable[Finding]) -> list[Problem]:
+    return [positions.problem(path, message) for path, message in findings]
+
+
+# ---- the whole gateway ----------------------------------------------------------------------------
+
+
+def _gateway_findings(config: GatewayConfig) -> Iterator[Finding]:
+    for rule in (_listeners, _prefix, _metrics_path, _same_match):
+        yield from rule(config)
+
+
+def _listeners(config: GatewayConfig) -> Iterator[Finding]:
+    binds = config.server.bind
+    if not binds:
+        yield ("server", "bind"), "must name at least one address"
+    for index, bind in enumerate(binds):
+        if bind in binds[:index] and not bind.endswith(":0"):
+            yield ("server", "bind", index), "is listed twice"
+
+
+def _prefix(config: GatewayConfig) -> Iterator[Finding]:
+    prefix = config.server.prefix
+    if prefix == "/":
+        yield ("server", "prefix"), f"`/` needs admin.bind, which is {NOT_AVAILABLE}"
+    elif prefix.split("/")[1] in MANAGEMENT_ROOTS:
+        yield ("server", "prefix"), "would hide paths of the management API"
+
+
+def _metrics_path(config: GatewayConfig) -> Iterator[Finding]:
+    path, prefix = config.metrics.path, config.server.prefix
+    if path == "/" or path.split("/")[1] in MANAGEMENT_ROOTS:
+        yield ("metrics", "path"), "is a path of the management API"
+    elif path == prefix or path.startswith(prefix.rstrip("/") + "/"):
+        yield ("metrics", "path"), "must not lie under server.prefix"
+
+
+def _same_match(config: GatewayConfig) -> Iterator[Finding]:
+    first: dict[object, int] = {}
+    for index, endpoint in enumerate(config.endpoints):
+        match = endpoint.match
+        if match.prefix is None:  # it only narrows the name's route, which is its own
+            continue
+        headers = frozenset((name.lower(), value) for name, value in match.headers.items())
+        sets = frozenset(match.hosts), frozenset(match.methods), headers, frozenset(match.query.items())
+        same = first.setdefault((match.prefix, match.priority, sets), index)
+        if same != index:
+            yield ("endpoints", index, "match"), f"is identical with that of `{config.endpoints[same].id}`"
+
+
+# ---- one endpoint ---------------------------------------------------------------------------------
+
+
+def _endpoint_findings(config: GatewayConfig, positions: Positions) -> Iterator[Finding]:
+    for index, endpoint in enumerate(config.endpoints):
+        for rule in _ENDPOINT_RULES:
+            for path, message in rule(endpoint):
+                yield ("endpoints", index, *path), message
+        if positions.given(index, "tls") and endpoint.url.startswith("http:"):
+            yield ("endpoints", index, "tls"), "applies to https urls only"
+
+
+def _credentials(endpoint: EndpointConfig) -> Iterator[Finding]:
+    if endpoint.cors.credentials and "*" in endpoint.cors.origins:
+        yield ("cors", "credentials"), "must not be allowed for all origins (`*`)"
+
+
+def _client_certificate(endpoint: EndpointConfig) -> Iterator[Finding]:
+    cert, key = endpoint.tls.cert, endpoint.tls.key
+    if cert and not key:
+        yield ("tls", "cert"), "needs tls.key"
+    if key and not cert:
+        yield ("tls", "key"), "needs tls.cert"
+
+
+def _fallback(endpoint: EndpointConfig) -> Iterator[Finding]:
+    breaker = endpoint.circuit_breaker
+    if breaker.fallback_strategy == "redirect" and breaker.redirect_url is None:
+        yield ("circuit_breaker", "fallback_strategy"), "`redirect` needs redirect_url"
+
+
+def _rate_mode(endpoint: EndpointConfig) -> Iterator[Finding]:
+    breaker = endpoint.circuit_breaker
+    window = breaker.sliding_window
+    if breaker.failure_rate_threshold is None or window.type != "count":
+        return
+    if breaker.minimum_number_of_calls > window.size:
+        message = f"is more than the sliding window holds ({window.size}): the rate would never be judged"
+        yield ("circuit_breaker", "minimum_number_of_calls"), message
+
+
+def _header_names(endpoint: EndpointConfig) -> Iterator[Finding]:
+    for side in ("request", "response"):
+        changes = getattr(endpoint.headers, side)
+        for action in ("set", "add"):
+            names: dict[str, str] = {}
+            for name in getattr(changes, action):
+                first = names.setdefault(name.lower(), name)
+                if first != name:
+                    yield ("headers", side, action, name), f"is the same header as `{first}`"
+
+
+_ENDPOINT_RULES: tuple[Callable[[EndpointConfig], Iterator[Finding]], ...] = (
+    _credentials,
+    _client_certificate,
+    _fallback,
+    _rate_mode,
+    _header_names,
+)
+
+
+# ---- advice ---------------------------------------------------------------------------------------
+
+
+def _waiting(config: GatewayConfig, positions: Positions) -> Iterator[Finding]:
+    """Each waiting key once, where it stands first."""
+    for key in WAITING_KEYS:
+        rows = range(len(config.endpoints))
+        row = next((row for row in rows if positions.given(row, key)), None)
+        if key in positions.root.entries:
+            yield (key,), "is read and checked, but not used in this version"
+        elif row is not None:
+            yield ("endpoints", row, key), "is read and checked, but not used in this version"
+
+
+def _unreachable(config: GatewayConfig) -> Iterator[Finding]:
+    for index, endpoint in enumerate(config.endpoints):
+        if endpoint.name is None and endpoint.match.prefix is None:
+            yield ("endpoints", index), "has no route: give it a name or a match.prefix"
+        if not endpoint.methods:
+            yield ("endpoints", index, "methods"), "is empty: every request gets 405"

@@ -1,0 +1,172 @@
+"""A config file to a `GatewayConfig`, with every mistake in it told at once.
+
+The stages: `source` parses and expands, `merge` puts an endpoint on top of the file's defaults,
+`reader` turns blocks into the model, `check` compares fields with each other. None of them stops at
+a mistake, so a `Loaded` always has a config; it is good for use only when it has no problems.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path as FilePath
+
+import attrs
+from attrs import field, frozen
+
+from trio_gateway.config.check import advise, check
+from trio_gateway.config.merge import overlay
+from trio_gateway.config.model import EndpointConfig, GatewayConfig
+from trio_gateway.config.positions import EndpointSource, Positions
+from trio_gateway.config.problems import Findings, Problem
+from trio_gateway.config.reader import Reader
+from trio_gateway.config.reserved import WAITING_VARIABLES
+from trio_gateway.config.source import Items, Table, is_null, read_source
+from trio_gateway.errors import ConfigError
+
+ENDPOINT_DEFAULTS = frozenset(
+    {
+        "allow",
+        "circuit_breaker",
+        "cors",
+        "deny",
+        "headers",
+        "health_check",
+        "max_body_bytes",
+        "path",
+        "pool",
+        "timeout",
+        "timeouts",
+        "tls",
+    }
+)
+"""The keys of an endpoint that may stand at the top of a file, as defaults for every endpoint."""
+
+
+@frozen
+class Loaded:
+    """What a file says: the config, what forbids its use, what its author should know, and where."""
+
+    config: GatewayConfig
+    problems: list[Problem] = field(factory=list)
+    warnings: list[Problem] = field(factory=list)
+    positions: Positions = field(factory=Positions)
+
+    def require(self) -> GatewayConfig:
+        """The config, or ConfigError with one line for each problem."""
+        if self.problems:
+            raise ConfigError([str(problem) for problem in self.problems])
+        return self.config
+
+    def strict(self) -> Loaded:
+        """The same with warnings counted as problems."""
+        return attrs.evolve(self, problems=[*self.problems, *self.warnings], warnings=[])
+
+
+def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read, parse and check the file at `path`. A file that can't be read is a problem, not an exception."""
+    name = os.fspath(path)
+    environ = os.environ if environ is None else environ
+    try:
+        return parse_config(FilePath(name).read_bytes().decode("utf-8-sig"), name, environ)
+    except OSError as error:
+        return _unreadable(name, 0, 0, f"cannot be read: {error.strerror or error}")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        line, col = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+        return _unreadable(name, line, col, "is not UTF-8 text")
+
+
+def parse_config(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
+    """Parse and check the text of a config file; `name` is what problems call it."""
+    with _collector_paused():
+        return _parse(text, name, environ)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Parsing makes many objects and no cycles: collecting meanwhile only walks them, at thrice the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _parse(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
+    findings = Findings(name)
+    root = read_source(text, environ, findings)
+    config, sources = _read(root, Reader(findings), findings)
+    positions = Positions(name, root, sources)
+    return Loaded(
+        config,
+        _in_order(findings.errors, check(config, positions)),
+        _in_order(_variables(environ), findings.warnings, advise(config, positions)),
+        positions,
+    )
+
+
+def _read(
+    root: Table, reader: Reader, findings: Findings
+) -> tuple[GatewayConfig, tuple[EndpointSource, ...]]:
+    known = {field.name for field in attrs.fields(GatewayConfig)}
+    own = {key: entry for key, entry in root.entries.items() if key in known or key not in ENDPOINT_DEFAULTS}
+    own.pop("endpoints", None)
+    config = reader.block(GatewayConfig, attrs.evolve(root, entries=own), ()) or GatewayConfig()
+    defaults = Table({key: entry for key, entry in root.entries.items() if key in ENDPOINT_DEFAULTS})
+    for key, entry in defaults.entries.items():
+        reader.field(EndpointConfig, key, entry.value, (key,))
+    endpoints, sources = _unique(_endpoints(root, defaults, reader), findings)
+    return attrs.evolve(config, endpoints=endpoints), sources
+
+
+def _endpoints(root: Table, defaults: Table, reader: Reader) -> list[tuple[EndpointConfig, EndpointSource]]:
+    if "endpoints" not in root.entries:
+        return []
+    listed = root.entries["endpoints"].value
+    if not isinstance(listed, Items):
+        reader.error(listed, ("endpoints",), "must be a list" + " (`[]` for none)" * is_null(listed))
+        return []
+    found = []
+    for row, item in enumerate(listed.items):
+        merged = overlay(defaults, item) if defaults.entries else item
+        endpoint = reader.block(EndpointConfig, merged, ("endpoints", row))
+        if endpoint and isinstance(item, Table) and isinstance(merged, Table):
+            found.append((endpoint, EndpointSource(row, item, merged)))
+    return found
+
+
+def _unique(
+    found: list[tuple[EndpointConfig, EndpointSource]], findings: Findings
+) -> tuple[tuple[EndpointConfig, ...], tuple[EndpointSource, ...]]:
+    """The first endpoint of each id, as the old gateway did; the others are named in warnings."""
+    kept: dict[str, tuple[EndpointConfig, EndpointSource]] = {}
+    for endpoint, source in found:
+        first = kept.setdefault(endpoint.id, (endpoint, source))[1]
+        if first is not source:
+            what = f"name `{endpoint.name}`" if endpoint.name else "url without a name"
+            message = f"skipped: endpoints[{first.row}] in line {first.own.line} has the same {what}"
+            findings.warn(source.own.line, source.own.col, ("endpoints", source.row), message)
+    return tuple(endpoint for endpoint, _ in kept.values()), tuple(source for _, source in kept.values())
+
+
+def _variables(environ: Mapping[str, str]) -> list[Problem]:
+    message = "this variable is not used in this version"
+    return [Problem("environment", 0, 0, name, message) for name in WAITING_VARIABLES if name in environ]
+
+
+def _in_order(*lists: list[Problem]) -> list[Problem]:
+    """All of them in the order of the file, each mistake once though several endpoints inherit it."""
+    told: dict[tuple[int, int, str, str], Problem] = {}
+    for problem in (problem for problems in lists for problem in problems):
+        place = "" if problem.line else problem.path
+        told.setdefault((problem.line, problem.col, problem.message, place), problem)
+    return sorted(told.values(), key=lambda problem: (problem.line, problem.col))
+
+
+def _unreadable(name: str, line: int, col: int, message: str) -> Loaded:
+    return Loaded(GatewayConfig(), [Problem(name, line, col, "", message)])
