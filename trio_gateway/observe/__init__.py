@@ -1,0 +1,1 @@
+"""What operators see: metrics, state changes, the access log and the log."""
