@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from trio_gateway.config.model import EndpointConfig, GatewayConfig
+from trio_gateway.config.model import EndpointConfig, EndpointTls, GatewayConfig
 from trio_gateway.config.positions import Positions
 from trio_gateway.config.problems import NOT_AVAILABLE, Path, Problem
 from trio_gateway.config.reserved import WAITING_KEYS
@@ -104,7 +104,11 @@ def _endpoint_findings(config: GatewayConfig, positions: Positions) -> Iterator[
         for rule in _ENDPOINT_RULES:
             for path, message in rule(endpoint):
                 yield ("endpoints", index, *path), message
-        if positions.given(index, "tls") and endpoint.url.startswith("http:"):
+        if (
+            positions.given(index, "tls")
+            and endpoint.url.startswith("http:")
+            and endpoint.tls != EndpointTls()
+        ):
             yield ("endpoints", index, "tls"), "applies to https urls only"
 
 
@@ -165,7 +169,7 @@ def _waiting(config: GatewayConfig, positions: Positions) -> Iterator[Finding]:
     for key in WAITING_KEYS:
         rows = range(len(config.endpoints))
         row = next((row for row in rows if positions.given(row, key)), None)
-        if key in positions.root.entries:
+        if positions.given_for_all(key):
             yield (key,), "is read and checked, but not used in this version"
         elif row is not None:
             yield ("endpoints", row, key), "is read and checked, but not used in this version"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from trio_gateway.config.problems import Path, Problem, dotted
-from trio_gateway.config.source import Entry, Items, Table, Text, Value
+from trio_gateway.config.source import Entry, Items, Table, Text, Value, is_null
 
 
 @frozen
@@ -31,8 +31,12 @@ class Positions:
         return Problem(self.file, line, col, dotted(self._in_file(path)), message)
 
     def given(self, index: int, key: str) -> bool:
-        """Whether the endpoint itself has `key`; a default of the file does not count."""
-        return index < len(self.endpoints) and key in self.endpoints[index].own.entries
+        """Whether the endpoint itself has `key`, not null; a default of the file does not count."""
+        return index < len(self.endpoints) and _gives(self.endpoints[index].own, key)
+
+    def given_for_all(self, key: str) -> bool:
+        """Whether the top of the file has `key`, not null."""
+        return _gives(self.root, key)
 
     def text(self, path: Path) -> Text | None:
         """The scalar at `path`, or None when the file has none there."""
@@ -68,6 +72,11 @@ class Positions:
         if start and isinstance(path[1], int):
             return ("endpoints", self.endpoints[path[1]].row, *path[2:])
         return path
+
+
+def _gives(table: Table, key: str) -> bool:
+    entry = table.entries.get(key)
+    return entry is not None and not is_null(entry.value)
 
 
 def _child(value: Value, step: str | int) -> Entry | None:

@@ -156,6 +156,8 @@ def _mapping(read_key: Read, read_value: Read) -> Read:
             return reader.error(value, path, "must be a mapping of names to values")
         mapping = {}
         for key, entry in value.entries.items():
+            if is_null(entry.value):  # the built-in default of a name is not to be there
+                continue
             name = read_key(reader, Text(key, key, STR, entry.line, entry.col), (*path, key))
             item = read_value(reader, entry.value, (*path, key))
             mapping[name] = item
