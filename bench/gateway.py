@@ -13,7 +13,6 @@ import argparse
 import os
 import platform
 import resource
-import shlex
 import signal
 import sys
 import tempfile
@@ -74,7 +73,7 @@ def facts(cores: tuple[int, int], options: argparse.Namespace) -> dict[str, str]
     """What a reader must know to repeat the run."""
     versions = {name: version for name in options.peers if (version := PEERS[name].version())}
     return {
-        "command": f"python bench/gateway.py {shlex.join(sys.argv[1:])}".strip(),
+        "command": command(options),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "machine": f"{processor()}, {os.cpu_count()} cores, Linux {platform.release()}",
         "cores": f"backend and wrk on {cores[0]}, gateway on {cores[1]}; "
@@ -84,6 +83,15 @@ def facts(cores: tuple[int, int], options: argparse.Namespace) -> dict[str, str]
         "load": program_version("wrk", "-v") or "",
         **versions,
     }
+
+
+def command(options: argparse.Namespace) -> str:
+    """The command that measures the same again, defaults spelt out."""
+    rows = ",".join(row.name for row in options.rows)
+    return (
+        f"python bench/gateway.py --peers {','.join(options.peers)} --rows {rows} "
+        f"--seconds {options.seconds} --warmup {options.warmup} --repeat {options.repeat}"
+    )
 
 
 def processor() -> str:

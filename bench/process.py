@@ -119,7 +119,8 @@ def _await_port(process: subprocess.Popen[bytes], port: int, directory: Path) ->
 
 
 def _last_words(directory: Path) -> str:
-    texts = [path.read_text(errors="replace") for path in sorted(directory.glob("*.log"))]
+    paths = [directory / name for name in ("output.log", "error.log", "errors.log")]
+    texts = [path.read_text(errors="replace") for path in paths if path.exists()]
     return " ".join("".join(texts).split())[-400:]
 
 
