@@ -106,45 +106,29 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
         upgrade = True
     except httptools.HttpParserError as error:
         raise _refusal(head, str(error)) from None
-    version: str = parser.get_http_version()
-    if version not in ("1.1", "1.0") or head.startswith(_OTHER_PROTOCOLS):
+    method, target, version = parser.get_method(), collector.target, parser.get_http_version().encode()
+    if version not in (b"1.1", b"1.0"):
         raise _wrong_version(head)
-    target = collector.target
+    if not head.startswith(b"%b %b HTTP/%b\r\n" % (method, target, version)):
+        raise BadRequest("Malformed request line")  # more than one space, RTSP and its like
     if len(target) > limits.target:
         raise UriTooLong
     if len(collector.headers) > limits.fields:
         raise HeadTooLarge("Too many header fields")
     request = RequestHead(
-        method=parser.get_method(),
+        method=method,
         target=target,
-        version=version.encode(),
+        version=version,
         headers=collector.headers,
         host=b"",
         length=None,
         chunked=False,
-        keep_alive=parser.should_keep_alive(),
+        keep_alive=version == b"1.1",
         expects_continue=False,
         upgrade=upgrade,
     )
     _read_fields(request)
     return request
-
-
-# Methods of RTSP and Icecast, which llhttp speaks too.
-_OTHER_PROTOCOLS = (
-    b"SOURCE ",
-    b"DESCRIBE ",
-    b"ANNOUNCE ",
-    b"SETUP ",
-    b"PLAY ",
-    b"PAUSE ",
-    b"TEARDOWN ",
-    b"GET_PARAMETER ",
-    b"SET_PARAMETER ",
-    b"REDIRECT ",
-    b"RECORD ",
-    b"FLUSH ",
-)
 
 
 def _read_fields(request: RequestHead) -> None:
@@ -161,6 +145,8 @@ def _read_fields(request: RequestHead) -> None:
             request.host = value
         elif length == 6 and name.lower() == b"expect":
             _read_expect(request, value)
+        elif length == 10 and name.lower() == b"connection":
+            _read_connection(request, value)
         elif length == 14 and name.lower() == b"content-length":
             request.length = _content_length(value)
         elif length == 17 and name.lower() == b"transfer-encoding":
@@ -175,6 +161,14 @@ def _read_expect(request: RequestHead, value: bytes) -> None:
     if value.lower() != b"100-continue":
         raise ExpectationFailed
     request.expects_continue = request.version == b"1.1"
+
+
+def _read_connection(request: RequestHead, value: bytes) -> None:
+    options = [option.strip() for option in value.lower().split(b",")]
+    if b"close" in options:
+        request.keep_alive = False
+    elif b"keep-alive" in options and request.version == b"1.0":
+        request.keep_alive = True
 
 
 def _content_length(value: bytes) -> int:
@@ -200,11 +194,13 @@ def _coding_refusal(value: bytes) -> BadRequest | MethodUnknown:
     return MethodUnknown("Transfer coding not implemented")
 
 
-def _refusal(head: bytes, reason: str) -> BadRequest | MethodUnknown:
+def _refusal(head: bytes, reason: str) -> BadRequest | MethodUnknown | VersionNotSupported:
     """What llhttp refused: an unknown method, a transfer coding, or plain malformed syntax."""
     line = head.split(b"\r\n", 1)[0].split(b" ")
     if "Transfer-Encoding" in reason and "Content-Length" not in reason:
         return _coding_refusal(_transfer_encodings(head))
+    if "version" in reason:
+        return _wrong_version(head)
     if "method" in reason and len(line) == 3 and _TOKEN.fullmatch(line[0]) and line[0].isupper():
         return MethodUnknown("Method not implemented")
     return BadRequest(f"Malformed request: {reason}")
