@@ -34,14 +34,17 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"
 class RequestBody(Protocol):
     """A request's body, read by one task.
 
-    `complete` tells that all of it came in (then `buffered` holds what was not read yet);
-    `length` is its Content-Length, None when only its end will tell.
+    `whole` says once and for all that the body stood in `buffered` when the exchange began: only then
+    may it be sent twice. `complete` turns true when its last byte has come in. `length` is its
+    Content-Length, None when only its end will tell; `received` counts bytes of payload.
     """
 
+    whole: bool
+    buffered: bytes
     complete: bool
     length: int | None
-    buffered: bytes
     received: int
+    limit: int | None  # more bytes raise PayloadTooLarge
     trailers: RawHeaders
 
     async def read(self) -> bytes:
@@ -138,6 +141,7 @@ class Reply:
     body: ReplyBody
     length: int | None = None
     reason: bytes = b""
+    proxied: bool = True  # the upstream's (or a copy of it), not one of our own making
 
 
 Handler = Callable[["Exchange"], Awaitable[Reply]]
@@ -194,7 +198,8 @@ class Exchange:
         """Move the one deadline: from now on the exchange waits for `what`, this long."""
         deadline = trio.current_time() + seconds
         if deadline >= self.latest:
-            deadline, what = self.latest, Wait.TOTAL
+            deadline = self.latest
+            what = what if what is Wait.UPSTREAM_HEAD else Wait.TOTAL  # 504 either way, but it was the upstream
         self.waiting = what
         self.scope.deadline = deadline
 
@@ -208,9 +213,12 @@ class Exchange:
             self.error = error
         self.scope.cancel()
 
-    def cancel_error(self) -> GatewayError:
-        """Why the scope was cancelled: what `cancel` was told, or whose deadline passed."""
-        if self.error is None:
+    def cancel_error(self) -> GatewayError | None:
+        """Why the scope was cancelled: what `cancel` was told, or whose deadline passed.
+
+        None when neither happened: then a scope around ours was cancelled.
+        """
+        if self.error is None and trio.current_time() >= self.scope.deadline:
             self.error = self.waiting.value()
         return self.error
 
@@ -223,6 +231,6 @@ def may_replay(exchange: Exchange, *, untouched: bool) -> bool:
     """
     return (
         not exchange.committed
-        and exchange.body.complete
+        and exchange.body.whole
         and (untouched or exchange.request.method in IDEMPOTENT)
     )

@@ -46,7 +46,7 @@ class Attempt:
         message = request_head(
             request.method, self.join(exchange.rest, exchange.query), _framed(exchange, headers)
         )
-        if exchange.body.complete:
+        if exchange.body.whole:
             message += exchange.body.buffered
         exchange.target = self.name
         lease = await self.pool.take(math.inf if request.method in IDEMPOTENT else _FRESH_ENOUGH)
@@ -79,7 +79,7 @@ class Attempt:
                 await link.send(message[sent:])
             except OSError:
                 return  # it may have answered before it stopped reading
-        if exchange.body.complete:
+        if exchange.body.whole:
             exchange.uploading = False
         else:
             assert exchange.nursery is not None
@@ -89,7 +89,7 @@ class Attempt:
 def _framed(exchange: Exchange, headers: RawHeaders) -> RawHeaders:
     """Our own framing for the request's body (RFC 9112 6): a length where it is known."""
     body, request = exchange.body, exchange.request
-    if body.complete and not body.trailers:
+    if body.whole and not body.trailers:
         length: int | None = len(body.buffered)
         if not length and not request.has_body and request.method not in _BODY_METHODS:
             return headers

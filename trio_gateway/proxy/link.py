@@ -19,6 +19,8 @@ from collections.abc import Callable
 
 import trio
 
+from trio_gateway.proxy.pace import Pace
+
 READ_SIZE = 64 * 1024
 
 _LINGER_ZERO = struct.pack("ii", 1, 0)
@@ -29,17 +31,19 @@ class LinkClosed(OSError):
 
 
 class LinkStalled(OSError):
-    """The peer took no byte for `write_timeout` seconds."""
+    """The peer took no byte for `write_timeout` seconds, or fewer than `min_rate` a second."""
 
 
 class Link:
     """A plain connection over a non-blocking stream socket.
 
     `peer` and `local` are textual addresses (host, port). `write_timeout` bounds each wait for the peer
-    to take bytes. `on_wait` is called before a write waits: the exchange stops its clock there.
+    to take bytes, in seconds, and `min_rate` (bytes a second) what all waits of one message may add up
+    to; `begin_message` starts anew. Its `on_wait` is called before a write waits: the exchange stops
+    its clock there.
     """
 
-    __slots__ = ("_sock", "closed", "local", "on_wait", "peer", "write_timeout")
+    __slots__ = ("_on_wait", "_pace", "_sock", "closed", "local", "min_rate", "peer", "write_timeout")
 
     tls = False
     alpn: str | None = None
@@ -55,8 +59,10 @@ class Link:
         self.peer = peer
         self.local = local
         self.write_timeout = write_timeout
-        self.on_wait: Callable[[], None] | None = None
+        self.min_rate = 0
         self.closed = False
+        self._on_wait: Callable[[], None] | None = None
+        self._pace: Pace | None = None
 
     def fileno(self) -> int:
         """The descriptor, for the watch over departed clients; -1 once closed."""
@@ -105,6 +111,11 @@ class Link:
         except (BlockingIOError, InterruptedError):
             return 0
 
+    def begin_message(self, on_wait: Callable[[], None] | None) -> None:
+        """Judge the peer's speed anew, and tell `on_wait` of waits from now on."""
+        self._on_wait = on_wait
+        self._pace = None
+
     async def send(self, data: bytes) -> None:
         """Hand all of `data` to the kernel. Raises OSError. Cancelled, an unknown part has been sent."""
         sent = self.send_nowait(data)
@@ -112,14 +123,20 @@ class Link:
             await self._send_rest(memoryview(data)[sent:])
 
     async def _send_rest(self, rest: memoryview) -> None:
+        if self._pace is None:
+            self._pace = Pace(self.min_rate)
         while rest:
-            if self.on_wait is not None:
-                self.on_wait()
+            if self._on_wait is not None:
+                self._on_wait()
+            began = trio.current_time()
             with trio.move_on_after(self.write_timeout) as patience:
                 await self._writable()
             if patience.cancelled_caught:
                 raise LinkStalled("the peer takes no bytes")
-            rest = rest[self.send_nowait(rest) :]
+            sent = self.send_nowait(rest)
+            if self._pace.too_slow(sent, trio.current_time() - began):
+                raise LinkStalled("the peer takes bytes too slowly")
+            rest = rest[sent:]
 
     async def _writable(self) -> None:
         try:

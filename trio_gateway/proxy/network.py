@@ -30,7 +30,11 @@ class Listener(Protocol):
     address: Address
 
     async def accept(self) -> Link:
-        """The next connection. Raises OSError (EMFILE among them)."""
+        """The next connection. Raises OSError (EMFILE among them), ClosedResourceError after `close`."""
+        ...
+
+    def accept_nowait(self) -> Link | None:
+        """A connection that stands in the backlog, or None. Raises OSError."""
         ...
 
     def close(self) -> None:
@@ -164,19 +168,24 @@ class TcpListener:
         self.address: Address = (name[0], name[1])
 
     async def accept(self) -> Link:
-        """See Listener. Raises OSError; trio.ClosedResourceError after `close`."""
+        """See Listener."""
+        while (link := self.accept_nowait()) is None:
+            await trio.lowlevel.wait_readable(self._sock)
+        return link
+
+    def accept_nowait(self) -> Link | None:
+        """See Listener."""
         while True:
             try:
                 sock, peer = self._sock.accept()
             except (BlockingIOError, InterruptedError):
-                await trio.lowlevel.wait_readable(self._sock)
+                return None
             except ConnectionAbortedError:
                 continue
-            else:
-                try:
-                    return _tcp_link(sock, peer)
-                except OSError:  # the client is gone already
-                    sock.close()
+            try:
+                return _tcp_link(sock, peer)
+            except OSError:  # the client is gone already
+                sock.close()
 
     def close(self) -> None:
         """See Listener."""
@@ -213,6 +222,13 @@ class MemoryListener:
             return (await self._receive.receive()).link
         except trio.EndOfChannel:
             raise trio.ClosedResourceError from None
+
+    def accept_nowait(self) -> Link | None:
+        """See Listener."""
+        try:
+            return self._receive.receive_nowait().link
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return None
 
     def offer(self, link: Link) -> None:
         """Put a connection into the backlog."""

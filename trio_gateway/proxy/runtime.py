@@ -1,0 +1,130 @@
+"""The current plan and the live upstreams behind it.
+
+`apply` compiles a whole new plan beside the old one and swaps it in one assignment. An exchange keeps
+the plan it started with; live state that the change doesn't touch is carried over.
+"""
+
+from __future__ import annotations
+
+import trio
+from attrs import define, field, frozen
+
+from trio_gateway.config.model import EndpointConfig, GatewayConfig
+from trio_gateway.domain.breaker import CircuitBreaker, Transition
+from trio_gateway.domain.cache import FallbackCache
+from trio_gateway.domain.routes import Route, Router, routes_of
+from trio_gateway.observe.accesslog import AccessLog
+from trio_gateway.observe.events import EventLog
+from trio_gateway.observe.metrics import Metrics
+from trio_gateway.proxy.compile import Endpoint, compile_endpoint
+from trio_gateway.proxy.inflight import InFlight
+from trio_gateway.proxy.network import Network
+from trio_gateway.proxy.upstream import Target, Upstream, make_pool
+
+_SWEEP = 1.0
+
+
+@frozen(eq=False)
+class Plan:
+    """A config, compiled: frozen, and swapped as one."""
+
+    config: GatewayConfig
+    prefix: bytes
+    router: Router[Endpoint]
+    endpoints: dict[str, Endpoint]
+    request_id_header: bytes
+
+
+@define(eq=False)
+class Runtime:
+    """What serves: the plan, the upstreams, the table of exchanges in flight, what observes them."""
+
+    network: Network
+    metrics: Metrics = field(factory=Metrics)
+    events: EventLog = field(factory=EventLog)
+    access_log: AccessLog | None = None
+    in_flight: InFlight = field(factory=InFlight)
+    upstreams: dict[str, Upstream] = field(factory=dict)
+    plan: Plan = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.plan = _compile(GatewayConfig(), {})
+
+    def apply(self, config: GatewayConfig) -> None:
+        """Make `config` the current one. Raises OSError for unusable TLS files; then nothing changed."""
+        upstreams = {endpoint.id: self._upstream(endpoint) for endpoint in config.endpoints}
+        plan = _compile(config, upstreams)
+        before, self.upstreams, self.plan = self.upstreams, upstreams, plan
+        for id_, old in before.items():
+            kept = upstreams.get(id_)
+            if kept is None or kept.pool is not old.pool:
+                old.pool.close()
+            if kept is None:
+                self.metrics.forget(id_)
+
+    def _upstream(self, config: EndpointConfig) -> Upstream:
+        old = self.upstreams.get(config.id)
+        target = Target.of(config.url)
+        return Upstream(
+            id=config.id,
+            config=config,
+            target=target,
+            pool=old.pool if old and _same_target(old.config, config) else make_pool(config, target, self.network),
+            breaker=old.breaker
+            if old and old.config.circuit_breaker == config.circuit_breaker
+            else self._breaker(config),
+            cache=old.cache if old else FallbackCache(config.circuit_breaker.cache),
+            stats=self.metrics.endpoint(config.id),
+            status="disabled" if config.disabled else _kept_status(old),
+        )
+
+    def _breaker(self, config: EndpointConfig) -> CircuitBreaker:
+        def changed(transition: Transition) -> None:
+            self.events.breaker_changed(config.id, transition)
+            self.metrics.endpoint(config.id).breaker_changed(transition)
+
+        return CircuitBreaker(config.circuit_breaker, trio.current_time(), changed)
+
+    async def run(self) -> None:
+        """Watch over departing clients and ageing connections; runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.in_flight.watch)
+            nursery.start_soon(self._sweep)
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(_SWEEP)
+            for upstream in self.upstreams.values():
+                upstream.pool.sweep()
+
+    def close(self) -> None:
+        """Close every idle upstream connection."""
+        for upstream in self.upstreams.values():
+            upstream.pool.close()
+
+
+def _kept_status(old: Upstream | None) -> str:
+    return old.status if old and old.status != "disabled" else "active"
+
+
+def _same_target(old: EndpointConfig, new: EndpointConfig) -> bool:
+    return (old.url, old.tls, old.pool, old.timeouts) == (new.url, new.tls, new.pool, new.timeouts)
+
+
+def _compile(config: GatewayConfig, upstreams: dict[str, Upstream]) -> Plan:
+    endpoints = {
+        endpoint.id: compile_endpoint(endpoint, upstreams[endpoint.id], config) for endpoint in config.endpoints
+    }
+    prefix = config.server.prefix.encode()
+    routes = [
+        Route(endpoint, pattern, kind, endpoint.config.match, order)
+        for order, endpoint in enumerate(endpoints.values())
+        for pattern, kind in routes_of(endpoint.config)
+    ]
+    return Plan(
+        config=config,
+        prefix=prefix,
+        router=Router(prefix, routes),
+        endpoints=endpoints,
+        request_id_header=config.tracing.request_id_header.encode(),
+    )

@@ -1,0 +1,153 @@
+"""One exchange, from its route to its access line: the same for both doors.
+
+Every end takes the same way out: what went wrong is an error on the exchange, answered while the head
+is not committed and cut visibly behind it, then counted and logged once.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+import trio
+
+from trio_gateway.errors import ClientError, GatewayError, RouteNotFound, ShuttingDown
+from trio_gateway.proxy.compile import Endpoint
+from trio_gateway.proxy.exchange import Exchange, Reply
+from trio_gateway.proxy.problem import own_headers, problem
+from trio_gateway.proxy.relay import relay
+from trio_gateway.proxy.runtime import Plan, Runtime
+
+log = structlog.get_logger("trio_gateway.proxy")
+
+
+async def serve(exchange: Exchange, runtime: Runtime) -> None:
+    """Serve one exchange to its end and record it.
+
+    Answers every fault through the exchange's writer and raises no Exception. A cancellation from
+    outside ends it at once, recorded, and goes on outward.
+    """
+    plan = runtime.plan
+    runtime.in_flight.enter(exchange)
+    try:
+        with exchange.scope:
+            await _conduct(exchange, plan)
+        if exchange.scope.cancelled_caught:
+            await _end(exchange, plan, exchange.cancel_error() or ShuttingDown())
+    except GatewayError as error:
+        await _end(exchange, plan, error)
+    except trio.Cancelled:
+        exchange.error = exchange.error or ShuttingDown()
+        exchange.writer.abort()
+        raise
+    except Exception as bug:  # the guard: a bug of ours costs this exchange, nothing else
+        log.exception("request failed", request_id=exchange.hop.request_id.decode("latin-1"), exc_info=bug)
+        runtime.metrics.handler_errors += 1
+        await _end(exchange, plan, GatewayError())
+    finally:
+        runtime.in_flight.leave(exchange)
+        _record(exchange, runtime)
+
+
+async def _conduct(exchange: Exchange, plan: Plan) -> None:
+    endpoint = _route(exchange, plan)
+    for gate in endpoint.gates:
+        reply = gate(exchange)
+        if reply is not None:
+            return await _deliver(exchange, endpoint, reply)
+    if exchange.body.whole:
+        return await _deliver(exchange, endpoint, await endpoint.handler(exchange))
+    return await _conduct_upload(exchange, endpoint)
+
+
+async def _conduct_upload(exchange: Exchange, endpoint: Endpoint) -> None:
+    """The same with a nursery for the upload, which may go on while the reply is relayed."""
+    failed: GatewayError | None = None
+    async with trio.open_nursery() as nursery:
+        exchange.nursery = nursery
+        try:
+            await _deliver(exchange, endpoint, await endpoint.handler(exchange))
+        except GatewayError as error:
+            failed = error
+        nursery.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+
+
+def _route(exchange: Exchange, plan: Plan) -> Endpoint:
+    request = exchange.request
+    match = plan.router.match(
+        request.method, exchange.path, exchange.query, exchange.hop.host, request.headers
+    )
+    if match is None:
+        shown = exchange.path[len(plan.prefix) :].lstrip(b"/").decode("ascii", "backslashreplace")
+        raise RouteNotFound(f"No endpoint found for path: {shown}")
+    endpoint = match.value
+    exchange.endpoint_id = endpoint.id
+    exchange.rest = match.rest
+    exchange.hop.prefix = match.prefix
+    endpoint.begin(exchange)
+    return endpoint
+
+
+async def _deliver(exchange: Exchange, endpoint: Endpoint, reply: Reply) -> None:
+    try:
+        endpoint.present(exchange, reply)
+    except BaseException:
+        reply.body.close()
+        raise
+    await relay(exchange, reply, endpoint.idle_timeout)
+
+
+async def _end(exchange: Exchange, plan: Plan, error: GatewayError) -> None:
+    """Answer `error` while that is possible, else cut the reply so that the client can tell."""
+    exchange.error = error
+    endpoint = plan.endpoints.get(exchange.endpoint_id)
+    if exchange.committed:
+        if exchange.permit is not None and endpoint is not None:
+            endpoint.late_failure(exchange, error)
+        exchange.writer.abort()
+        return
+    reply = problem(error, exchange.hop.request_id)
+    exchange.status = reply.status
+    if endpoint is not None:
+        endpoint.present(exchange, reply)
+    else:
+        reply.headers += own_headers(plan.request_id_header, exchange.hop.request_id)
+    try:
+        await relay(exchange, reply, idle_timeout=0.0)
+    except ClientError as gone:
+        exchange.error = gone if error.source == "client" else error
+        exchange.writer.abort()
+
+
+def _record(exchange: Exchange, runtime: Runtime) -> None:
+    """Count and log the exchange once."""
+    error = exchange.error
+    reason = "completed" if error is None else error.code
+    request, body, writer = exchange.request, exchange.body, exchange.writer
+    duration = trio.current_time() - exchange.started
+    runtime.metrics.endpoint(exchange.endpoint_id).finish(
+        request.method, exchange.status, reason, duration, body.received, writer.sent
+    )
+    if runtime.access_log is not None:
+        runtime.access_log.log(
+            (
+                time.time(),
+                exchange.hop.request_id,
+                exchange.client,
+                request.method,
+                request.target,
+                request.version,
+                exchange.endpoint_id,
+                exchange.target,
+                exchange.status,
+                body.received,
+                writer.sent,
+                duration,
+                exchange.attempts,
+                reason,
+                exchange.door,
+                None if error is None else error.cause,
+            )
+        )

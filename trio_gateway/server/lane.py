@@ -1,0 +1,249 @@
+"""The lane: our own HTTP/1.1 connection loop. It serves proxied paths itself, with keep-alive and
+pipelining, and hands everything else over to Hypercorn for the rest of the connection.
+
+No cancel scope guards the wait for a request: `due` says when the sweep may close the connection, and
+setting an attribute costs nothing. One exchange runs at a time, so replies leave in order.
+"""
+
+from __future__ import annotations
+
+import math
+from ipaddress import ip_address
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+from attrs import define, field
+
+from trio_gateway.config.model import ServerConfig
+from trio_gateway.domain.headers import Hop, client_address, request_id
+from trio_gateway.domain.target import split_target
+from trio_gateway.errors import (
+    BadRequest,
+    GatewayError,
+    MethodNotAllowed,
+    RequestTimeout,
+)
+from trio_gateway.proxy.exchange import Body, Exchange, Reply
+from trio_gateway.proxy.link import Link
+from trio_gateway.proxy.problem import own_headers, problem
+from trio_gateway.proxy.runtime import Runtime
+from trio_gateway.proxy.serve import serve
+from trio_gateway.server.h1 import H1Body, H1Writer, NoBody
+from trio_gateway.wire.request import H2_PREFACE, RequestHead, find_head, parse_request
+from trio_gateway.wire.serialise import response_head
+
+_NO_BODY = NoBody()
+_LINGER_BYTES = 256 * 1024
+_LINGER_SECONDS = 2.0
+_PREFACE_HEAD = H2_PREFACE[:18]
+_ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),)
+
+
+class Door(Protocol):
+    """Who takes connections that are not the lane's."""
+
+    async def serve(self, link: Link, received: bytes, *, http2: bool) -> None:
+        """Serve the connection to its end; `received` was read from it already."""
+        ...
+
+
+@define(slots=True, eq=False)
+class Lane:
+    """One client connection. `due` is when the sweep may close it, on Trio's clock."""
+
+    link: Link
+    runtime: Runtime
+    door: Door
+    draining: Callable[[], bool]
+    due: float = math.inf
+    served: int = 0
+    _buffer: bytes = b""
+    _trusted: bool = field(init=False, default=False)
+
+    async def run(self) -> None:
+        """Serve the connection until it ends. Raises OSError when the peer ends it in mid-air."""
+        server = self._server()
+        self.link.write_timeout = server.timeouts.write
+        self.link.min_rate = server.limits.min_rate
+        self._trusted = _is_trusted(self.link.peer[0], server)
+        self.due = trio.current_time() + server.timeouts.head
+        while await self._next():
+            self.due = trio.current_time() + self._server().timeouts.keep_alive
+            if self.draining():
+                return
+
+    def _server(self) -> ServerConfig:
+        return self.runtime.plan.config.server
+
+    # ---- heads
+
+    async def _next(self) -> bool:
+        """Serve the next request; False when the connection is at its end."""
+        try:
+            head = await self._read_head()
+            if head is None:
+                return False
+            if head == _PREFACE_HEAD and not self.served and self._server().h2c:
+                return await self._hand_over(head, http2=True)
+            request = parse_request(head, self._server().limits)
+            if request.method in (b"CONNECT", b"TRACE"):
+                raise MethodNotAllowed(headers=_ALLOW)
+            return await self._dispatch(request, head)
+        except GatewayError as error:
+            await self._refuse(error)
+            return False
+
+    async def _read_head(self) -> bytes | None:
+        """One head, its empty line included; None when the client left between requests."""
+        server = self._server()
+        searched = 0
+        if self._buffer:  # pipelined: others get their turn first
+            await trio.lowlevel.checkpoint()
+        while True:
+            if self._buffer.startswith(b"\r\n"):
+                self._buffer = self._buffer.lstrip(b"\r\n")  # RFC 9112 2.2
+            if self._buffer:
+                end = find_head(self._buffer, searched, server.limits)
+                if end >= 0:
+                    head, self._buffer = self._buffer[:end], self._buffer[end:]
+                    self.due = math.inf
+                    return head
+                searched = len(self._buffer)
+            data = await self._receive()
+            if not data:
+                return None
+            if not self._buffer:
+                self.due = trio.current_time() + server.timeouts.head
+            self._buffer += data
+
+    async def _receive(self) -> bytes:
+        """The next bytes. Right after a reply there are none yet, so waiting comes first."""
+        if self.served or self._buffer:
+            await self.link.readable()
+        return await self.link.receive()
+
+    # ---- dispatch
+
+    async def _dispatch(self, request: RequestHead, head: bytes) -> bool:
+        if request.target == b"*":
+            return await self._answer_asterisk(request)
+        path, query, authority = split_target(request.target)
+        if authority is not None:
+            request.host = authority  # RFC 9112 3.2.2: it wins over Host
+        prefix = self.runtime.plan.prefix
+        if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"/", b""):
+            return await self._proxy(request, path, query)
+        return await self._hand_over(head, http2=False)
+
+    async def _hand_over(self, head: bytes, *, http2: bool) -> bool:
+        received, self._buffer = head + self._buffer, b""
+        await self.door.serve(self.link, received, http2=http2)
+        return False
+
+    async def _answer_asterisk(self, request: RequestHead) -> bool:
+        if request.method != b"OPTIONS":
+            raise BadRequest("Only OPTIONS goes with *")
+        headers = own_headers(self.runtime.plan.request_id_header, request_id(None, trust=False))
+        writer = H1Writer(self.link, request, keep_alive=False)
+        writer.start(Reply(204, [*_ALLOW, *headers], Body()))
+        await writer.finish(b"", [])
+        return False
+
+    async def _proxy(self, request: RequestHead, path: bytes, query: bytes | None) -> bool:
+        self.served += 1
+        server = self._server()
+        keep_alive = (
+            request.keep_alive
+            and self.served < server.limits.requests_per_connection
+            and not self.draining()
+        )
+        body = (
+            H1Body(request, self.link, self._buffer, server.limits.min_rate)
+            if request.has_body
+            else _NO_BODY
+        )
+        writer = H1Writer(self.link, request, keep_alive=keep_alive)
+        exchange = self._exchange(request, body, writer)
+        exchange.path = path
+        exchange.query = query
+        self.link.begin_message(exchange.stand_still)
+        await serve(exchange, self.runtime)
+        if body is not _NO_BODY:
+            assert isinstance(body, H1Body)
+            self._buffer = body.leftover
+        if writer.keep_alive and body.complete:
+            return True
+        if not writer.aborted and (self._buffer or not body.complete):
+            await self._linger()
+        return False
+
+    def _exchange(self, request: RequestHead, body: H1Body | NoBody, writer: H1Writer) -> Exchange:
+        plan = self.runtime.plan
+        peer = self.link.peer[0]
+        tracing = plan.config.tracing
+        inbound = _field(request, plan.request_id_header) if tracing.trust_inbound_request_id else None
+        client = client_address(peer, request.headers, self._server().trusted_proxies) if self._trusted else peer
+        hop = Hop(
+            request_id=request_id(inbound, trust=True),
+            peer=peer.encode(),
+            trusted=self._trusted,
+            scheme=b"https" if self.link.tls else b"http",
+            host=request.host,
+            prefix=b"",
+            version=request.version,
+        )
+        return Exchange(
+            request, body, writer, hop, client, trio.current_time(), "lane", self.link.fileno()
+        )
+
+    # ---- ends
+
+    async def _refuse(self, error: GatewayError) -> None:
+        """Answer what is no servable request, then close behind it."""
+        id_ = request_id(None, trust=False)
+        reply = problem(error, id_)
+        headers = [*reply.headers, *own_headers(self.runtime.plan.request_id_header, id_)]
+        headers += [(b"Content-Length", b"%d" % (reply.length or 0)), (b"Connection", b"close")]
+        data = reply.body.take() or b""
+        self.runtime.metrics.refused_heads += 1
+        await self.link.send(response_head(reply.status, b"", headers) + data)
+        await self._linger()
+
+    async def _linger(self) -> None:
+        """Close so that the reply survives: a reset for unread bytes would eat it (RFC 9112 9.6)."""
+        self.link.shutdown_write()
+        left = _LINGER_BYTES
+        with trio.move_on_after(_LINGER_SECONDS):
+            while left > 0 and (data := await self.link.receive()):
+                left -= len(data)
+
+    @property
+    def idle(self) -> bool:
+        """Served before, and waiting for the first byte of another request."""
+        return self.served > 0 and self.due != math.inf and not self._buffer
+
+    def expire(self) -> None:
+        """The sweep's: time is up for a client that was to send a head."""
+        if self._buffer:
+            reply = problem(RequestTimeout(), b"-")
+            head = response_head(
+                408, b"", [*reply.headers, (b"Content-Length", b"%d" % (reply.length or 0)), (b"Connection", b"close")]
+            )
+            self.link.send_nowait(head + (reply.body.take() or b""))
+        self.link.close()
+
+
+def _is_trusted(peer: str, server: ServerConfig) -> bool:
+    if not server.trusted_proxies:
+        return False
+    address = ip_address(peer)
+    return any(address in network for network in server.trusted_proxies)
+
+
+def _field(request: RequestHead, name: bytes) -> bytes | None:
+    length, lower = len(name), name.lower()
+    for field_name, value in request.headers:
+        if len(field_name) == length and field_name.lower() == lower:
+            return value
+    return None

@@ -1,0 +1,145 @@
+"""The accept loop. Each connection is a task of its own under a guard: what a peer sends may end that
+peer's connection and nothing else. One sweep a second closes the connections whose time is up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import resource
+
+import structlog
+import trio
+from attrs import define, field
+
+from trio_gateway.observe.metrics import Metrics
+from trio_gateway.proxy.link import Link
+from trio_gateway.proxy.network import Listener
+from trio_gateway.proxy.runtime import Runtime
+from trio_gateway.server.lane import Door, Lane
+
+log = structlog.get_logger("trio_gateway.server")
+
+_SWEEP = 1.0
+_ACCEPT_PAUSE = 0.1
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+)
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit on open files to the hard one; returns what holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft
+
+
+def connection_cap(configured: int, descriptors: int) -> int:
+    """`limits.connections`, cut to what the descriptors allow: each may need one upstream."""
+    return max(1, min(configured, (descriptors - 64) // 2))
+
+
+@define(eq=False)
+class Server:
+    """Serves connections from any number of listeners until it is drained or cancelled."""
+
+    runtime: Runtime
+    door: Door
+    descriptors: int = field(factory=raise_descriptor_limit)
+    draining: bool = False
+    lanes: set[Lane] = field(factory=set)
+    _listeners: list[Listener] = field(factory=list)
+    _connections: trio.Nursery = field(init=False)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where connections are counted."""
+        return self.runtime.metrics
+
+    async def serve(self, listeners: list[Listener]) -> None:
+        """Accept until `close_listeners`, then wait for the connections; returns when none is left."""
+        self._listeners = listeners
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sweep)
+            async with trio.open_nursery() as connections:
+                self._connections = connections
+                for listener in listeners:
+                    connections.start_soon(self._accept, listener)
+            nursery.cancel_scope.cancel()
+
+    async def _accept(self, listener: Listener) -> None:
+        while True:
+            try:
+                link = await listener.accept()
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                if error.errno not in _OUT_OF_DESCRIPTORS:
+                    raise
+                self.metrics.accept_pauses += 1
+                log.warning("out of descriptors; accepting pauses", error=str(error))
+                await trio.sleep(_ACCEPT_PAUSE)
+            else:
+                self._admit(link)
+                await trio.lowlevel.checkpoint()  # a flood of connections must not starve the others
+
+    def _admit(self, link: Link) -> None:
+        cap = connection_cap(self.runtime.plan.config.server.limits.connections, self.descriptors)
+        if len(self.lanes) >= cap:
+            self.metrics.connections_refused += 1
+            with contextlib.suppress(OSError):
+                link.send_nowait(_REFUSAL)
+            link.close()
+            return
+        lane = Lane(link, self.runtime, self.door, self.is_draining)
+        self.lanes.add(lane)
+        self.metrics.connections_accepted += 1
+        self._connections.start_soon(self._guard, lane)
+
+    async def _guard(self, lane: Lane) -> None:
+        try:
+            await lane.run()
+        except OSError:
+            pass  # the peer ended it, or our sweep did
+        except Exception as bug:
+            self.metrics.handler_errors += 1
+            log.exception("connection failed", peer=lane.link.peer[0], exc_info=bug)
+        finally:
+            lane.link.close()
+            self.lanes.discard(lane)
+            self.metrics.connections_active = len(self.lanes)
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(_SWEEP)
+            self.expire(trio.current_time())
+
+    def expire(self, now: float) -> None:
+        """Close every connection whose client was to send a head by `now`."""
+        for lane in [lane for lane in self.lanes if lane.due <= now]:
+            with contextlib.suppress(OSError):
+                lane.expire()
+
+    # ---- shutdown
+
+    def is_draining(self) -> bool:
+        """Replies say `Connection: close` now."""
+        return self.draining
+
+    def start_draining(self) -> None:
+        """Say `Connection: close` on every reply from now on."""
+        self.draining = True
+
+    def close_listeners(self) -> None:
+        """Accept what stands in the backlog and then no more; close the connections that carry nothing."""
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                while (link := listener.accept_nowait()) is not None:
+                    self._admit(link)
+            listener.close()
+        for lane in list(self.lanes):
+            if lane.idle:
+                lane.link.close()
