@@ -79,7 +79,7 @@ def _metrics_path(config: GatewayConfig) -> Iterator[Finding]:
     path, prefix = config.metrics.path, config.server.prefix
     if path == "/" or path.split("/")[1] in MANAGEMENT_ROOTS:
         yield ("metrics", "path"), "is a path of the management API"
-    elif path == prefix or path.startswith(prefix.rstrip("/") + "/"):
+    elif path == prefix or path.startswith(prefix + "/"):
         yield ("metrics", "path"), "must not lie under server.prefix"
 
 

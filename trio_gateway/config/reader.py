@@ -29,6 +29,7 @@ T = TypeVar("T")
 FAILED: Any = object()
 """What a read returns after it has told a problem."""
 
+_FACTORY: Any = attrs.Factory  # a class, though its stub says that it is a function
 _PLAIN: dict[Any, Callable[[str], Any]] = {bool: boolean, int: integer, float: number, str: plain_text}
 
 
@@ -76,7 +77,8 @@ class Reader:
                 given[name] = self.error(table, (*path, name), "is required")
             if given[name] is FAILED:
                 return FAILED
-        return cls(**{name: value for name, value in given.items() if value is not FAILED})
+        read = {name: value for name, value in given.items() if value is not FAILED}
+        return cls(**_empty_blocks(cls) | read)
 
     def _stranger(self, cls: type, key: str, entry: Entry, path: Path) -> None:
         if key in RESERVED_KEYS.get(cls, ()):
@@ -96,6 +98,13 @@ def _readers(cls: type) -> dict[str, Read]:
 @cache
 def _required(cls: type) -> tuple[str, ...]:
     return tuple(field.name for field in attrs.fields(cls) if field.default is attrs.NOTHING)
+
+
+@cache
+def _empty_blocks(cls: type) -> dict[str, Any]:
+    """The defaults that a factory makes, made once: nothing in the model can change, so all share them."""
+    fields = attrs.fields(cls)
+    return {field.name: field.default.factory() for field in fields if isinstance(field.default, _FACTORY)}
 
 
 def _reader(hint: Any) -> Read:
