@@ -1,0 +1,1 @@
+"""Scripted upstreams, raw clients and whole gateways in memory."""
