@@ -14,24 +14,18 @@ from collections.abc import Callable
 import structlog
 import trio
 
+from trio_gateway.config.addresses import split_bind
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.errors import ShuttingDown
 from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.proxy.network import Address, Listener, Network, RealNetwork
 from trio_gateway.proxy.runtime import Runtime
-from trio_gateway.proxy.serve import serve
 from trio_gateway.server.door import open_door
 from trio_gateway.server.listener import Server
 
 log = structlog.get_logger("trio_gateway")
 
 _LAST_WORDS = 0.5  # seconds for cancelled exchanges to answer, within the promised second
-
-
-def parse_bind(bind: str) -> Address:
-    """`host:port` or `[v6]:port` as an address; the config was checked."""
-    host, _, port = bind.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 class Gateway:
@@ -88,7 +82,7 @@ class Gateway:
         listeners: list[Listener] = []
         try:
             for bind in self.config.server.bind:
-                listeners += await self.network.listen(*parse_bind(bind))
+                listeners += await self.network.listen(*split_bind(bind))
         except BaseException:
             for listener in listeners:
                 listener.close()
@@ -117,15 +111,10 @@ class Gateway:
             exchange.cancel(ShuttingDown())
         self._serving.deadline = trio.current_time() + _LAST_WORDS
 
-    async def stop_on_signals(
-        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def stop_on_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Call `stop` for each SIGTERM and SIGINT; runs until cancelled."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             task_status.started()
             async for number in signals:
                 log.info("stopping", signal=signal.Signals(number).name)
                 self.stop()
-
-
-__all__ = ["Gateway", "parse_bind", "serve"]

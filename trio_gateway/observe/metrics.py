@@ -81,6 +81,8 @@ class Metrics:
     connections_accepted: int = 0
     connections_active: int = 0
     connections_refused: int = 0
+    accept_pauses: int = 0  # for want of descriptors
+    heads_refused: int = 0  # what came was no servable request
     handler_errors: int = 0  # exceptions that a connection's guard caught
     access_lines_dropped: Callable[[], int] = field(default=int)  # the access log counts them itself
     _endpoints: dict[str, EndpointStats] = field(factory=dict)
@@ -143,6 +145,12 @@ def _gateway_families(metrics: Metrics) -> Iterator[Metric]:
         "trio_gateway_connections_refused",
         "Client connections closed at a limit.",
         metrics.connections_refused,
+    )
+    yield CounterMetricFamily(
+        "trio_gateway_accept_pauses", "Pauses of accepting, for want of descriptors.", metrics.accept_pauses
+    )
+    yield CounterMetricFamily(
+        "trio_gateway_heads_refused", "Heads that were no servable request.", metrics.heads_refused
     )
     yield CounterMetricFamily(
         "trio_gateway_handler_errors", "Unexpected errors that ended a connection.", metrics.handler_errors

@@ -16,7 +16,6 @@ from attrs import frozen
 from trio_gateway.config.model import EndpointConfig, GatewayConfig
 from trio_gateway.domain.access import compile_access
 from trio_gateway.domain.cors import Cors, compile_cors
-from trio_gateway.domain.fallback import compile_fallback
 from trio_gateway.domain.headers import Hop, compile_request, compile_response
 from trio_gateway.domain.location import compile_location
 from trio_gateway.domain.outcome import FailureRule
@@ -31,7 +30,7 @@ from trio_gateway.errors import (
 )
 from trio_gateway.proxy.exchange import Body, Exchange, Handler, Reply
 from trio_gateway.proxy.forward import Attempt
-from trio_gateway.proxy.layers import guarded, recorded
+from trio_gateway.proxy.layers import fallback_of, guarded, recorded
 from trio_gateway.proxy.problem import own_headers
 from trio_gateway.proxy.upstream import Target, Upstream
 from trio_gateway.wire.request import RawHeaders
@@ -75,9 +74,7 @@ class Endpoint:
         if reply.proxied:
             reply.headers = self.response_headers(reply.headers, exchange.hop, seconds)
         else:
-            reply.headers += own_headers(
-                self.request_id_header, exchange.hop.request_id, self.id, seconds
-            )
+            reply.headers += own_headers(self.request_id_header, exchange.hop.request_id, self.id, seconds)
         if self.cors is not None:
             reply.headers = self.cors.decorate(exchange.request.headers, reply.headers)
 
@@ -94,7 +91,10 @@ def compile_endpoint(config: EndpointConfig, upstream: Upstream, gateway: Gatewa
     cors = compile_cors(config.cors, config.methods) if config.cors.origins else None
     max_body = _smaller(config.max_body_bytes, server.limits.body)
     target = upstream.target
-    location = None if config.headers.location == "pass" else compile_location(target.authority, target.path)
+    location = None
+    if config.headers.location == "rewrite":
+        preserve = config.headers.host == "preserve"
+        location = compile_location(target.authority, target.path, tls=target.tls, preserve_host=preserve)
     return Endpoint(
         id=config.id,
         config=config,
@@ -143,9 +143,8 @@ def _handler(config: EndpointConfig, upstream: Upstream, request_id_header: byte
     breaker = config.circuit_breaker
     if breaker.fallback_strategy == "cached_response":
         handler = recorded(handler, upstream.cache)
-    return guarded(
-        handler, upstream.breaker, FailureRule.of(breaker.failure_on), compile_fallback(config.id, breaker, upstream)
-    )
+    fallback = fallback_of(config.id, breaker, upstream.breaker, upstream.cache)
+    return guarded(handler, upstream.breaker, FailureRule.of(breaker.failure_on), fallback)
 
 
 def _joiner(config: EndpointConfig, target: Target) -> Callable[[bytes, bytes | None], bytes]:

@@ -26,7 +26,8 @@ from trio_gateway.wire.request import RawHeaders, RequestHead
 
 if TYPE_CHECKING:
     from trio_gateway.domain.breaker import Permit
-    from trio_gateway.domain.headers import Hop
+    from trio_gateway.domain.fields import Hop
+    from trio_gateway.observe.metrics import EndpointStats
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110 9.2.2
 
@@ -186,6 +187,7 @@ class Exchange:
     attempts: int = 0
     status: int = 0
     permit: Permit | None = None
+    stats: EndpointStats | None = None
     nursery: trio.Nursery | None = None  # open while the upload streams
     uploading: bool = False
 
@@ -199,7 +201,9 @@ class Exchange:
         deadline = trio.current_time() + seconds
         if deadline >= self.latest:
             deadline = self.latest
-            what = what if what is Wait.UPSTREAM_HEAD else Wait.TOTAL  # 504 either way, but it was the upstream
+            what = (
+                what if what is Wait.UPSTREAM_HEAD else Wait.TOTAL
+            )  # 504 either way, but it was the upstream
         self.waiting = what
         self.scope.deadline = deadline
 

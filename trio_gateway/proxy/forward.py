@@ -17,7 +17,13 @@ from trio_gateway.proxy.exchange import IDEMPOTENT, Body, Exchange, Reply, Reply
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.pool import Lease, Pool
 from trio_gateway.proxy.relay import trailers_to_pass, upload
-from trio_gateway.wire.body import BodyDecoder, ChunkedDecoder, LengthDecoder, MalformedBody, UntilCloseDecoder
+from trio_gateway.wire.body import (
+    BodyDecoder,
+    ChunkedDecoder,
+    LengthDecoder,
+    MalformedBody,
+    UntilCloseDecoder,
+)
 from trio_gateway.wire.request import RawHeaders
 from trio_gateway.wire.response import Framing, ResponseHead, find_response_head, parse_response
 from trio_gateway.wire.serialise import request_head
@@ -64,7 +70,9 @@ class Attempt:
         try:
             await self._send(exchange, lease.link, message)
             head, rest = await _read_head(exchange, lease.link)
-            return Reply(head.status, head.headers, _body(exchange, lease, head, rest), head.length, head.reason)
+            return Reply(
+                head.status, head.headers, _body(exchange, lease, head, rest), head.length, head.reason
+            )
         except BaseException:
             lease.discard()
             raise
@@ -105,7 +113,9 @@ def _framed(exchange: Exchange, headers: RawHeaders) -> RawHeaders:
 def _binds_connection(headers: RawHeaders) -> bool:
     """The credentials belong to the connection, not the request: NTLM and Negotiate."""
     return any(
-        len(name) == 13 and name.lower() == b"authorization" and value[:9].lower().startswith(_CONNECTION_AUTH)
+        len(name) == 13
+        and name.lower() == b"authorization"
+        and value[:9].lower().startswith(_CONNECTION_AUTH)
         for name, value in headers
     )
 
@@ -139,7 +149,9 @@ async def _read_head(exchange: Exchange, link: Link) -> tuple[ResponseHead, byte
 
 
 def _ended(came: bool, cause: str) -> UpstreamReset | BadUpstreamReply:
-    return BadUpstreamReply(cause=f"the reply's head broke off: {cause}") if came else UpstreamReset(cause=cause)
+    return (
+        BadUpstreamReply(cause=f"the reply's head broke off: {cause}") if came else UpstreamReset(cause=cause)
+    )
 
 
 async def _pass_interim(exchange: Exchange, head: ResponseHead, count: int) -> None:

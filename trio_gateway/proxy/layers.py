@@ -7,21 +7,26 @@ breaker's permit is settled.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import trio
 
+from trio_gateway.config.model import CircuitBreakerConfig
 from trio_gateway.domain.breaker import CircuitBreaker
 from trio_gateway.domain.cache import FallbackCache, Recording
+from trio_gateway.domain.fallback import RefusedRequest, fall_back
 from trio_gateway.domain.outcome import FailureRule, Outcome, judge_kind, judge_status
 from trio_gateway.errors import GatewayError
-from trio_gateway.proxy.exchange import Exchange, Handler, Reply, ReplyBody
+from trio_gateway.proxy.exchange import Body, Exchange, Handler, Reply, ReplyBody
 from trio_gateway.wire.request import RawHeaders
 
 Fallback = Callable[[Exchange], Reply]
 
 
-def guarded(handler: Handler, breaker: CircuitBreaker, failure_on: FailureRule, fallback: Fallback) -> Handler:
+def guarded(
+    handler: Handler, breaker: CircuitBreaker, failure_on: FailureRule, fallback: Fallback
+) -> Handler:
     """Ask the circuit breaker first; `fallback` answers (or raises) when it refuses.
 
     The permit is settled at the reply's head. Cancellation and the client's own errors settle
@@ -58,13 +63,32 @@ def _judge(error: GatewayError | None, failure_on: FailureRule) -> Outcome:
     return judge_kind(error.failure_kind, failure_on)
 
 
+def fallback_of(
+    endpoint_id: str, config: CircuitBreakerConfig, breaker: CircuitBreaker, cache: FallbackCache
+) -> Fallback:
+    """What answers while `breaker` refuses; raises CircuitOpen where there is no better answer."""
+
+    def answer(exchange: Exchange) -> Reply:
+        now = trio.current_time()
+        request = exchange.request
+        refused = RefusedRequest(
+            endpoint_id, request.method, request.target, exchange.rest, exchange.query, request.headers
+        )
+        kept = fall_back(
+            config, cache, refused, retry_after=breaker.retry_after(now), now=now, wall_time=time.time()
+        )
+        return Reply(kept.status, kept.headers, Body(kept.body), len(kept.body), proxied=False)
+
+    return answer
+
+
 def recorded(handler: Handler, cache: FallbackCache) -> Handler:
     """Keep good replies for `cached_response`: whole ones, copied while they pass."""
 
     async def record(exchange: Exchange) -> Reply:
         reply = await handler(exchange)
         request = exchange.request
-        if cache.wants(request.method, request.target, request.headers) and cache.storable(
+        if cache.wants(request.method, request.headers) and cache.storable(
             request.headers, reply.status, reply.headers
         ):
             reply.body = RecordedBody(reply.body, cache, exchange, reply)
@@ -76,13 +100,13 @@ def recorded(handler: Handler, cache: FallbackCache) -> Handler:
 class RecordedBody:
     """A reply body that is copied on its way and stored when it is whole."""
 
-    __slots__ = ("_body", "_cache", "_exchange", "_recording", "_reply", "done", "trailers")
+    __slots__ = ("_body", "_cache", "_exchange", "_headers", "_recording", "done", "trailers")
 
     def __init__(self, body: ReplyBody, cache: FallbackCache, exchange: Exchange, reply: Reply) -> None:
         self._body = body
         self._cache = cache
         self._exchange = exchange
-        self._reply = reply
+        self._headers = reply.headers
         self._recording = Recording(cache.config.max_entry)
         self.done = body.done
         self.trailers: RawHeaders = []
@@ -99,7 +123,7 @@ class RecordedBody:
 
     def _copy(self, data: bytes | None) -> bytes | None:
         if data:
-            self._recording.write(data)
+            self._recording.add(data)
         if self._body.done and not self.done:
             self.done = True
             self.trailers = self._body.trailers
@@ -107,12 +131,10 @@ class RecordedBody:
         return data
 
     def _store(self) -> None:
-        body = self._recording.body
+        body = self._recording.body()
         if body is not None:
-            request, reply = self._exchange.request, self._reply
-            self._cache.store(
-                request.target, request.headers, reply.status, reply.headers, body, trio.current_time()
-            )
+            request = self._exchange.request
+            self._cache.store(request.target, request.headers, self._headers, body, trio.current_time())
 
     def close(self) -> None:
         """See ReplyBody."""

@@ -6,6 +6,8 @@ the plan it started with; live state that the change doesn't touch is carried ov
 
 from __future__ import annotations
 
+import time
+
 import trio
 from attrs import define, field, frozen
 
@@ -19,7 +21,7 @@ from trio_gateway.observe.metrics import Metrics
 from trio_gateway.proxy.compile import Endpoint, compile_endpoint
 from trio_gateway.proxy.inflight import InFlight
 from trio_gateway.proxy.network import Network
-from trio_gateway.proxy.upstream import Target, Upstream, make_pool
+from trio_gateway.proxy.upstream import Status, Target, Upstream, make_pool
 
 _SWEEP = 1.0
 
@@ -41,7 +43,7 @@ class Runtime:
 
     network: Network
     metrics: Metrics = field(factory=Metrics)
-    events: EventLog = field(factory=EventLog)
+    events: EventLog = field(factory=lambda: EventLog(time.time))
     access_log: AccessLog | None = None
     in_flight: InFlight = field(factory=InFlight)
     upstreams: dict[str, Upstream] = field(factory=dict)
@@ -69,7 +71,9 @@ class Runtime:
             id=config.id,
             config=config,
             target=target,
-            pool=old.pool if old and _same_target(old.config, config) else make_pool(config, target, self.network),
+            pool=old.pool
+            if old and _same_target(old.config, config)
+            else make_pool(config, target, self.network),
             breaker=old.breaker
             if old and old.config.circuit_breaker == config.circuit_breaker
             else self._breaker(config),
@@ -80,7 +84,13 @@ class Runtime:
 
     def _breaker(self, config: EndpointConfig) -> CircuitBreaker:
         def changed(transition: Transition) -> None:
-            self.events.breaker_changed(config.id, transition)
+            self.events.record(
+                "circuit_breaker",
+                transition.cause,
+                config.id,
+                before=transition.from_state.value,
+                after=transition.to_state.value,
+            )
             self.metrics.endpoint(config.id).breaker_changed(transition)
 
         return CircuitBreaker(config.circuit_breaker, trio.current_time(), changed)
@@ -103,7 +113,7 @@ class Runtime:
             upstream.pool.close()
 
 
-def _kept_status(old: Upstream | None) -> str:
+def _kept_status(old: Upstream | None) -> Status:
     return old.status if old and old.status != "disabled" else "active"
 
 
@@ -113,7 +123,8 @@ def _same_target(old: EndpointConfig, new: EndpointConfig) -> bool:
 
 def _compile(config: GatewayConfig, upstreams: dict[str, Upstream]) -> Plan:
     endpoints = {
-        endpoint.id: compile_endpoint(endpoint, upstreams[endpoint.id], config) for endpoint in config.endpoints
+        endpoint.id: compile_endpoint(endpoint, upstreams[endpoint.id], config)
+        for endpoint in config.endpoints
     }
     prefix = config.server.prefix.encode()
     routes = [

@@ -86,6 +86,8 @@ def _route(exchange: Exchange, plan: Plan) -> Endpoint:
     exchange.endpoint_id = endpoint.id
     exchange.rest = match.rest
     exchange.hop.prefix = match.prefix
+    exchange.stats = endpoint.upstream.stats
+    exchange.stats.start()
     endpoint.begin(exchange)
     return endpoint
 
@@ -127,9 +129,11 @@ def _record(exchange: Exchange, runtime: Runtime) -> None:
     reason = "completed" if error is None else error.code
     request, body, writer = exchange.request, exchange.body, exchange.writer
     duration = trio.current_time() - exchange.started
-    runtime.metrics.endpoint(exchange.endpoint_id).finish(
-        request.method, exchange.status, reason, duration, body.received, writer.sent
-    )
+    stats = exchange.stats
+    if stats is None:  # no route
+        stats = runtime.metrics.endpoint("")
+        stats.start()
+    stats.finish(request.method, exchange.status, reason, duration, body.received, writer.sent)
     if runtime.access_log is not None:
         runtime.access_log.log(
             (
@@ -148,6 +152,5 @@ def _record(exchange: Exchange, runtime: Runtime) -> None:
                 exchange.attempts,
                 reason,
                 exchange.door,
-                None if error is None else error.cause,
             )
         )

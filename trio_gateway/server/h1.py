@@ -61,7 +61,9 @@ class H1Body:
     def __init__(self, request: RequestHead, link: Link, received: bytes, min_rate: int) -> None:
         self._link = link
         self._pace = Pace(min_rate)
-        self._decoder: BodyDecoder = ChunkedDecoder() if request.chunked else LengthDecoder(request.length or 0)
+        self._decoder: BodyDecoder = (
+            ChunkedDecoder() if request.chunked else LengthDecoder(request.length or 0)
+        )
         self._owes_continue = request.expects_continue
         self.length = None if request.chunked else request.length
         self.limit: int | None = None

@@ -154,14 +154,10 @@ class Lane:
         self.served += 1
         server = self._server()
         keep_alive = (
-            request.keep_alive
-            and self.served < server.limits.requests_per_connection
-            and not self.draining()
+            request.keep_alive and self.served < server.limits.requests_per_connection and not self.draining()
         )
         body = (
-            H1Body(request, self.link, self._buffer, server.limits.min_rate)
-            if request.has_body
-            else _NO_BODY
+            H1Body(request, self.link, self._buffer, server.limits.min_rate) if request.has_body else _NO_BODY
         )
         writer = H1Writer(self.link, request, keep_alive=keep_alive)
         exchange = self._exchange(request, body, writer)
@@ -183,7 +179,9 @@ class Lane:
         peer = self.link.peer[0]
         tracing = plan.config.tracing
         inbound = _field(request, plan.request_id_header) if tracing.trust_inbound_request_id else None
-        client = client_address(peer, request.headers, self._server().trusted_proxies) if self._trusted else peer
+        client = (
+            client_address(peer, request.headers, self._server().trusted_proxies) if self._trusted else peer
+        )
         hop = Hop(
             request_id=request_id(inbound, trust=True),
             peer=peer.encode(),
@@ -193,9 +191,7 @@ class Lane:
             prefix=b"",
             version=request.version,
         )
-        return Exchange(
-            request, body, writer, hop, client, trio.current_time(), "lane", self.link.fileno()
-        )
+        return Exchange(request, body, writer, hop, client, trio.current_time(), "lane", self.link.fileno())
 
     # ---- ends
 
@@ -206,7 +202,7 @@ class Lane:
         headers = [*reply.headers, *own_headers(self.runtime.plan.request_id_header, id_)]
         headers += [(b"Content-Length", b"%d" % (reply.length or 0)), (b"Connection", b"close")]
         data = reply.body.take() or b""
-        self.runtime.metrics.refused_heads += 1
+        self.runtime.metrics.heads_refused += 1
         await self.link.send(response_head(reply.status, b"", headers) + data)
         await self._linger()
 
@@ -228,7 +224,9 @@ class Lane:
         if self._buffer:
             reply = problem(RequestTimeout(), b"-")
             head = response_head(
-                408, b"", [*reply.headers, (b"Content-Length", b"%d" % (reply.length or 0)), (b"Connection", b"close")]
+                408,
+                b"",
+                [*reply.headers, (b"Content-Length", b"%d" % (reply.length or 0)), (b"Connection", b"close")],
             )
             self.link.send_nowait(head + (reply.body.take() or b""))
         self.link.close()

@@ -1,0 +1,123 @@
+"""h2's connection, tamed for a gateway, and the account that floods overdraw.
+
+h2 keeps the protocol's state. Three of its habits don't suit: it ends the connection where one stream is
+at fault, it ends it at the client's first GOAWAY, and it has no bound on frames that cost the peer
+nothing. Windows are large enough that the connection's never binds: each stream is held back alone.
+"""
+
+from __future__ import annotations
+
+from h2.config import H2Configuration
+from h2.connection import AllowedStreamIDs, H2Connection
+from h2.events import Event
+from h2.settings import SettingCodes, Settings
+from h2.stream import H2Stream
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame
+
+STREAM_WINDOW = 256 * 1024
+MAX_STREAMS = 100
+
+_CONNECTION_WINDOW = 2 * MAX_STREAMS * STREAM_WINDOW
+_CREDIT_STEP = 1024 * 1024
+_DEFAULT_WINDOW = 65_535
+_MAX_TABLE = 4096  # of our encoder, whose look-ups take time in proportion
+_LAST_STREAM = 2**31 - 1
+
+
+class ClientConnection(H2Connection):
+    """The server's end of one HTTP/2 connection. `max_head` bounds a decoded field section, in bytes.
+
+    Beyond what h2 does: fields and lengths are left to the caller, to be judged by stream; every DATA
+    frame is credited to the connection as it comes; a GOAWAY without error lets open streams finish.
+    """
+
+    MAX_CLOSED_STREAMS = 1024
+
+    def __init__(self, max_head: int) -> None:
+        super().__init__(
+            H2Configuration(
+                client_side=False,
+                header_encoding=None,
+                validate_inbound_headers=False,
+                normalize_inbound_headers=False,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        self.decoder.max_header_list_size = max_head
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                SettingCodes.MAX_HEADER_LIST_SIZE: max_head,
+            },
+        )
+        del self.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]
+        self._uncredited = 0
+
+    def initiate_connection(self) -> None:
+        """Send our settings and open the connection's window."""
+        super().initiate_connection()
+        self.increment_flow_control_window(_CONNECTION_WINDOW - _DEFAULT_WINDOW)
+
+    def bound_encoder(self) -> None:
+        """Cut the peer's idea of our compression table to size; call it when settings changed."""
+        if self.encoder.header_table_size > _MAX_TABLE:
+            self.encoder.header_table_size = _MAX_TABLE
+
+    def goaway(self, *, final: bool) -> bytes:
+        """A GOAWAY without error: first to announce, then, `final`, with the last stream that counts.
+
+        h2's own closes the connection in both directions at once (RFC 9113 6.8 lets streams finish).
+        """
+        last = self.highest_inbound_stream_id if final else _LAST_STREAM
+        return GoAwayFrame(0, last_stream_id=last).serialize()
+
+    # ---- hooks into h2
+
+    def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> H2Stream:
+        stream = super()._begin_new_stream(stream_id, allowed_ids)
+        # Its check of lengths ends the connection, and forgets the length when trailers come.
+        stream._initialize_content_length = _leave_lengths  # type: ignore[method-assign,assignment]
+        return stream
+
+    def _receive_data_frame(self, frame: DataFrame) -> tuple[list[Frame], list[Event]]:
+        found = super()._receive_data_frame(frame)
+        self._uncredited += frame.flow_controlled_length
+        if self._uncredited >= _CREDIT_STEP:
+            self.increment_flow_control_window(self._uncredited)
+            self._uncredited = 0
+        return found
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        return super()._receive_goaway_frame(frame) if frame.error_code else ([], [])
+
+
+def _leave_lengths(headers: object) -> None:
+    """Nothing: see above."""
+
+
+class FloodAccount:
+    """What a peer may spend on frames that cost it nothing and us something: pings, settings, resets.
+
+    `burst` frames at once and `rate` a second are free, and each reply that a peer waits for earns one.
+    """
+
+    __slots__ = ("_balance", "_burst", "_rate", "_since")
+
+    def __init__(self, now: float, burst: int = 200, rate: float = 20.0) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._balance = float(burst)
+        self._since = now
+
+    def spend(self, now: float) -> bool:
+        """Count one such frame; False when the account is overdrawn."""
+        self._balance = min(self._burst, self._balance + (now - self._since) * self._rate) - 1
+        self._since = now
+        return self._balance >= 0
+
+    def earn(self) -> None:
+        """Count useful work."""
+        self._balance = min(self._burst, self._balance + 1)
