@@ -89,8 +89,8 @@ def test_fields_pass_as_they_are() -> None:
     (
         b"Connection Keep-Alive TE Trailer Trailers Transfer-Encoding Upgrade HTTP2-Settings Content-Length "
         b"Expect Proxy Proxy-Connection Proxy-Authorization Proxy-Authenticate Content_Length "
-        b"Transfer_Encoding Forwarded X-Real-IP X-Forwarded-For X-Forwarded-Proto X-Forwarded-Host X-Forwarded-Prefix "
-        b"X-Forwarded-Port X-Forwarded-Client-Cert X-Request-ID "
+        b"Transfer_Encoding Forwarded X-Real-IP X-Forwarded-For X-Forwarded-Proto X-Forwarded-Host "
+        b"X-Forwarded-Prefix X-Forwarded-Port X-Forwarded-Client-Cert X-Request-ID "
         b"X_Forwarded_For X-Forwarded_For x_real-ip X_REQUEST_ID x_forwarded_user"
     ).split(),
 )
