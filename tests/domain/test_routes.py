@@ -128,6 +128,13 @@ def test_server_prefix(prefix: bytes, before: bytes) -> None:
     assert find(routes, before + b"//users") is None
 
 
+@pytest.mark.parametrize("path", [b"/users/7", b"/%75sers//7"])
+def test_kept_prefix(path: bytes) -> None:
+    """Without `strip_prefix` the rest begins behind the server's prefix."""
+    routes = Router(b"/orchestrator", [Route(0, b"/users", "name", MatchConfig(), 0, strip_prefix=False)])
+    assert find(routes, b"/orchestrator" + path) == Match(0, path, b"/orchestrator", b"/users")
+
+
 def test_names_before_prefixes_and_longest_prefix_first() -> None:
     """A name beats every `match` prefix; among prefixes length beats priority, priority the file's order."""
     routes = router(

@@ -30,7 +30,8 @@ Kind = Literal["name", "match"]
 class Route(Generic[T]):
     """One way to reach `value`: a path `pattern` under the server's prefix, narrowed by `match`.
 
-    `order` is the endpoint's place in the file; it decides where all else is equal.
+    `order` is the endpoint's place in the file; it decides where all else is equal. Without `strip_prefix`
+    the pattern belongs to the rest, and only the server's prefix is consumed.
     """
 
     value: T
@@ -38,6 +39,7 @@ class Route(Generic[T]):
     kind: Kind
     match: MatchConfig
     order: int
+    strip_prefix: bool = True
 
 
 @define
@@ -168,10 +170,11 @@ def _rank(rule: _Rule[T]) -> tuple[int, int]:
 
 
 def _insert(root: _Node[T], server: bytes, route: Route[T]) -> None:
-    prefix = server + route.pattern.rstrip(b"/")
+    path = server + route.pattern.rstrip(b"/")
     node = root
-    for segment in prefix.split(b"/"):
+    for segment in path.split(b"/"):
         node = node.children.setdefault(segment, _Node())
+    prefix = path if route.strip_prefix else server
     rank = (-route.match.priority, route.order)
     rule = _Rule(route.value, route.pattern, prefix, len(prefix), rank, compile_condition(route.match))
     table = node.own.setdefault(route.kind, _Table())
