@@ -59,7 +59,8 @@ class Gateway:
     async def run(self, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED) -> None:
         """Bind, report the bound addresses through `task_status`, and serve until stopped.
 
-        Raises OSError when an address can't be bound or a TLS file can't be used; nothing is left open.
+        Raises OSError when an address can't be bound, ConfigError when a TLS file can't be used; nothing is
+        left open.
         Cancelled, everything in flight ends at once.
         """
         self.runtime.apply(self.config)

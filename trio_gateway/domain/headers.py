@@ -266,8 +266,14 @@ def _bare_address(entry: str) -> str | None:
     return entry if address_of(entry) else None
 
 
+_random = bytearray()  # drawn in blocks: a system call per request would show
+
+
 def _uuid4() -> bytes:
-    digits = os.urandom(16).hex()
+    if not _random:
+        _random.extend(os.urandom(4096))
+    digits = _random[-16:].hex()
+    del _random[-16:]
     variant = "89ab"[int(digits[16], 16) & 3]
     text = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
     return text.encode()

@@ -8,6 +8,7 @@ through TLS. A half-close is a departure, as in nginx. (Trio allows one reader a
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections.abc import Iterator
@@ -51,7 +52,8 @@ class InFlight:
         if self._young.pop(id(exchange), None) is None:
             del self._watched[id(exchange)]
             if self._by_fileno.pop(exchange.fileno, None) is not None and self._epoll is not None:
-                self._epoll.unregister(exchange.fileno)
+                with contextlib.suppress(OSError):  # closed: the kernel has dropped it already
+                    self._epoll.unregister(exchange.fileno)
 
     async def watch(self) -> None:
         """Cancel exchanges whose client leaves, within about 50 ms; runs until cancelled."""

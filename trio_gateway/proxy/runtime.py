@@ -21,7 +21,7 @@ from trio_gateway.observe.metrics import Metrics
 from trio_gateway.proxy.compile import Endpoint, compile_endpoint
 from trio_gateway.proxy.inflight import InFlight
 from trio_gateway.proxy.network import Network
-from trio_gateway.proxy.upstream import Status, Target, Upstream, make_pool
+from trio_gateway.proxy.upstream import PoolFactory, Status, Target, Upstream
 
 _SWEEP = 1.0
 
@@ -53,8 +53,9 @@ class Runtime:
         self.plan = _compile(GatewayConfig(), {})
 
     def apply(self, config: GatewayConfig) -> None:
-        """Make `config` the current one. Raises OSError for unusable TLS files; then nothing changed."""
-        upstreams = {endpoint.id: self._upstream(endpoint) for endpoint in config.endpoints}
+        """Make `config` the current one. Raises ConfigError for unusable TLS files; then nothing changed."""
+        make_pool = PoolFactory(self.network)
+        upstreams = {endpoint.id: self._upstream(endpoint, make_pool) for endpoint in config.endpoints}
         plan = _compile(config, upstreams)
         before, self.upstreams, self.plan = self.upstreams, upstreams, plan
         for id_, old in before.items():
@@ -64,16 +65,14 @@ class Runtime:
             if kept is None:
                 self.metrics.forget(id_)
 
-    def _upstream(self, config: EndpointConfig) -> Upstream:
+    def _upstream(self, config: EndpointConfig, make_pool: PoolFactory) -> Upstream:
         old = self.upstreams.get(config.id)
         target = Target.of(config.url)
         return Upstream(
             id=config.id,
             config=config,
             target=target,
-            pool=old.pool
-            if old and _same_target(old.config, config)
-            else make_pool(config, target, self.network),
+            pool=old.pool if old and _same_target(old.config, config) else make_pool(config, target),
             breaker=old.breaker
             if old and old.config.circuit_breaker == config.circuit_breaker
             else self._breaker(config),

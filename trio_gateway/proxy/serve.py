@@ -11,7 +11,7 @@ import time
 import structlog
 import trio
 
-from trio_gateway.errors import ClientError, GatewayError, RouteNotFound, ShuttingDown
+from trio_gateway.errors import ClientError, ClientGone, GatewayError, RouteNotFound, ShuttingDown
 from trio_gateway.proxy.compile import Endpoint
 from trio_gateway.proxy.exchange import Exchange, Reply
 from trio_gateway.proxy.problem import own_headers, problem
@@ -30,8 +30,9 @@ async def serve(exchange: Exchange, runtime: Runtime) -> None:
     plan = runtime.plan
     runtime.in_flight.enter(exchange)
     try:
+        endpoint = _route(exchange, plan)
         with exchange.scope:
-            await _conduct(exchange, plan)
+            await _conduct(exchange, endpoint)
         if exchange.scope.cancelled_caught:
             await _end(exchange, plan, exchange.cancel_error() or ShuttingDown())
     except GatewayError as error:
@@ -49,8 +50,7 @@ async def serve(exchange: Exchange, runtime: Runtime) -> None:
         _record(exchange, runtime)
 
 
-async def _conduct(exchange: Exchange, plan: Plan) -> None:
-    endpoint = _route(exchange, plan)
+async def _conduct(exchange: Exchange, endpoint: Endpoint) -> None:
     for gate in endpoint.gates:
         reply = gate(exchange)
         if reply is not None:
@@ -106,8 +106,12 @@ async def _end(exchange: Exchange, plan: Plan, error: GatewayError) -> None:
     exchange.error = error
     endpoint = plan.endpoints.get(exchange.endpoint_id)
     if exchange.committed:
-        if exchange.permit is not None and endpoint is not None:
+        if endpoint is not None:
             endpoint.late_failure(exchange, error)
+        exchange.writer.abort()
+        return
+    if isinstance(error, ClientGone):  # nobody is there to read an answer
+        exchange.status = error.status
         exchange.writer.abort()
         return
     reply = problem(error, exchange.hop.request_id)
@@ -152,5 +156,30 @@ def _record(exchange: Exchange, runtime: Runtime) -> None:
                 exchange.attempts,
                 reason,
                 exchange.door,
+            )
+        )
+
+
+def record_refusal(runtime: Runtime, error: GatewayError, request_id: bytes, client: str, door: str) -> None:
+    """Count and log what came in place of a request: nothing of its head can be trusted."""
+    runtime.metrics.heads_refused += 1
+    if runtime.access_log is not None:
+        runtime.access_log.log(
+            (
+                time.time(),
+                request_id,
+                client,
+                None,
+                None,
+                None,
+                None,
+                None,
+                error.status,
+                0,
+                0,
+                0.0,
+                0,
+                error.code,
+                door,
             )
         )

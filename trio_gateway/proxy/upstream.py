@@ -16,7 +16,7 @@ from attrs import define, frozen
 from trio_gateway.config.model import EndpointConfig, EndpointTls
 from trio_gateway.domain.breaker import CircuitBreaker
 from trio_gateway.domain.cache import FallbackCache
-from trio_gateway.errors import ConnectFailed, ConnectTimedOut
+from trio_gateway.errors import ConfigError, ConnectFailed, ConnectTimedOut
 from trio_gateway.observe.metrics import EndpointStats
 from trio_gateway.proxy.link import Link, tls_client_link
 from trio_gateway.proxy.network import Network
@@ -67,11 +67,13 @@ def client_context(tls: EndpointTls) -> ssl.SSLContext:
 class Connector:
     """Opens connections to one target: name, TCP and TLS within `timeouts.connect`."""
 
-    def __init__(self, config: EndpointConfig, target: Target, network: Network) -> None:
+    def __init__(
+        self, config: EndpointConfig, target: Target, network: Network, context: ssl.SSLContext | None
+    ) -> None:
         self._target = target
         self._network = network
         self._timeout = config.timeouts.connect
-        self._context = client_context(config.tls) if target.tls else None
+        self._context = context
         self._server_name = config.tls.server_name or target.host
 
     async def __call__(self) -> Link:
@@ -110,6 +112,23 @@ class Upstream:
     status: Status
 
 
-def make_pool(config: EndpointConfig, target: Target, network: Network) -> Pool:
-    """The pool of an endpoint's target. Raises OSError for unusable TLS files."""
-    return Pool(config.pool, Connector(config, target, network))
+class PoolFactory:
+    """Makes pools for one config. TLS settings are costly to load, so endpoints share equal ones."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._contexts: dict[EndpointTls, ssl.SSLContext] = {}
+
+    def __call__(self, config: EndpointConfig, target: Target) -> Pool:
+        """The pool of an endpoint's target. Raises ConfigError for unusable TLS files."""
+        context = self._context(config) if target.tls else None
+        return Pool(config.pool, Connector(config, target, self._network, context))
+
+    def _context(self, config: EndpointConfig) -> ssl.SSLContext:
+        context = self._contexts.get(config.tls)
+        if context is None:
+            try:
+                context = self._contexts[config.tls] = client_context(config.tls)
+            except OSError as error:
+                raise ConfigError([f"endpoint {config.id}: tls: {error}"]) from None
+        return context

@@ -11,7 +11,7 @@ from trio_gateway.errors import (
     PayloadTooLarge,
     RequestTimeout,
 )
-from trio_gateway.proxy.exchange import Reply
+from trio_gateway.proxy.exchange import Reply, RequestBody
 from trio_gateway.proxy.link import Link, LinkStalled
 from trio_gateway.proxy.pace import Pace
 from trio_gateway.wire.body import BodyDecoder, ChunkedDecoder, LengthDecoder, MalformedBody
@@ -146,6 +146,7 @@ class H1Writer:
     """
 
     __slots__ = (
+        "_body",
         "_body_allowed",
         "_chunked",
         "_head",
@@ -158,9 +159,10 @@ class H1Writer:
         "sent",
     )
 
-    def __init__(self, link: Link, request: RequestHead, *, keep_alive: bool) -> None:
+    def __init__(self, link: Link, request: RequestHead, body: RequestBody, *, keep_alive: bool) -> None:
         self._link = link
         self._request = request
+        self._body = body
         self._head = b""
         self._chunked = False
         self._body_allowed = True
@@ -182,7 +184,8 @@ class H1Writer:
                 headers.append((b"Transfer-Encoding", b"chunked"))
             else:
                 self.keep_alive = False  # the end of the connection is the end of the body
-        if not self.keep_alive:
+        if not self.keep_alive or not self._body.complete:
+            self.keep_alive = False  # what is left of the request's body would stand before the next one
             headers.append(_CLOSE)
         elif not modern:
             headers.append(_KEEP_ALIVE)

@@ -8,8 +8,8 @@ setting an attribute costs nothing. One exchange runs at a time, so replies leav
 from __future__ import annotations
 
 import math
-from ipaddress import ip_address
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Protocol
 
 import trio
@@ -28,7 +28,7 @@ from trio_gateway.proxy.exchange import Body, Exchange, Reply
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.problem import own_headers, problem
 from trio_gateway.proxy.runtime import Runtime
-from trio_gateway.proxy.serve import serve
+from trio_gateway.proxy.serve import record_refusal, serve
 from trio_gateway.server.h1 import H1Body, H1Writer, NoBody
 from trio_gateway.wire.request import H2_PREFACE, RequestHead, find_head, parse_request
 from trio_gateway.wire.serialise import response_head
@@ -145,7 +145,7 @@ class Lane:
         if request.method != b"OPTIONS":
             raise BadRequest("Only OPTIONS goes with *")
         headers = own_headers(self.runtime.plan.request_id_header, request_id(None, trust=False))
-        writer = H1Writer(self.link, request, keep_alive=False)
+        writer = H1Writer(self.link, request, _NO_BODY, keep_alive=False)
         writer.start(Reply(204, [*_ALLOW, *headers], Body()))
         await writer.finish(b"", [])
         return False
@@ -159,7 +159,7 @@ class Lane:
         body = (
             H1Body(request, self.link, self._buffer, server.limits.min_rate) if request.has_body else _NO_BODY
         )
-        writer = H1Writer(self.link, request, keep_alive=keep_alive)
+        writer = H1Writer(self.link, request, body, keep_alive=keep_alive)
         exchange = self._exchange(request, body, writer)
         exchange.path = path
         exchange.query = query
@@ -168,7 +168,7 @@ class Lane:
         if body is not _NO_BODY:
             assert isinstance(body, H1Body)
             self._buffer = body.leftover
-        if writer.keep_alive and body.complete:
+        if writer.keep_alive:
             return True
         if not writer.aborted and (self._buffer or not body.complete):
             await self._linger()
@@ -202,7 +202,7 @@ class Lane:
         headers = [*reply.headers, *own_headers(self.runtime.plan.request_id_header, id_)]
         headers += [(b"Content-Length", b"%d" % (reply.length or 0)), (b"Connection", b"close")]
         data = reply.body.take() or b""
-        self.runtime.metrics.heads_refused += 1
+        record_refusal(self.runtime, error, id_, self.link.peer[0], "lane")
         await self.link.send(response_head(reply.status, b"", headers) + data)
         await self._linger()
 
