@@ -54,6 +54,7 @@ class ClientConnection(H2Connection):
             },
         )
         del self.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]
+        self.frames = 0  # whole ones that came; a field section over several counts as one
         self._uncredited = 0
 
     def initiate_connection(self) -> None:
@@ -79,8 +80,12 @@ class ClientConnection(H2Connection):
     def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> H2Stream:
         stream = super()._begin_new_stream(stream_id, allowed_ids)
         # Its check of lengths ends the connection, and forgets the length when trailers come.
-        stream._initialize_content_length = _leave_lengths  # type: ignore[method-assign,assignment]
+        stream._initialize_content_length = _leave_lengths  # type: ignore[method-assign]
         return stream
+
+    def _receive_frame(self, frame: Frame) -> list[Event]:
+        self.frames += 1
+        return super()._receive_frame(frame)
 
     def _receive_data_frame(self, frame: DataFrame) -> tuple[list[Frame], list[Event]]:
         found = super()._receive_data_frame(frame)
@@ -101,7 +106,7 @@ def _leave_lengths(headers: object) -> None:
 class FloodAccount:
     """What a peer may spend on frames that cost it nothing and us something: pings, settings, resets.
 
-    `burst` frames at once and `rate` a second are free, and each reply that a peer waits for earns one.
+    `burst` frames at once and `rate` a second are free, and useful work earns more.
     """
 
     __slots__ = ("_balance", "_burst", "_rate", "_since")
@@ -118,6 +123,6 @@ class FloodAccount:
         self._since = now
         return self._balance >= 0
 
-    def earn(self) -> None:
+    def earn(self, frames: int = 1) -> None:
         """Count useful work."""
-        self._balance = min(self._burst, self._balance + 1)
+        self._balance = min(self._burst, self._balance + frames)

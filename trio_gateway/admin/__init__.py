@@ -1,0 +1,1 @@
+"""What is served beside the proxied paths: the application, its pages and its API."""

@@ -1,0 +1,430 @@
+"""HTTP/2 clients: Hypercorn's protocol with flow control by stream, resets, and bounds on everything.
+
+The reader never waits for an application and never writes: a stream's bytes wait in its inbox, which its
+window bounds, and credit is given when the application is done with them. One sender task drains the
+streams' outboxes in turns, one frame each, so that neither a slow reader nor a closed window holds up a
+neighbour. What is wrong with one stream resets that stream; only what is wrong with the connection, or a
+flood, ends it, with a GOAWAY.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from attrs import define
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    PingAckReceived,
+    PingReceived,
+    PriorityUpdated,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from h2.events import Event as H2Event
+from h2.exceptions import ProtocolError
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import (
+    Body,
+    EndBody,
+    InformationalResponse,
+    Request,
+    Response,
+    StreamClosed,
+    Trailers,
+)
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h2 import H2Protocol
+
+from trio_gateway.config.model import ServerConfig
+from trio_gateway.server.asgi_stream import AsgiStream
+from trio_gateway.server.h2_connection import MAX_STREAMS, STREAM_WINDOW, ClientConnection, FloodAccount
+from trio_gateway.server.h2_head import H2Head, MalformedFields, read_head, read_trailers
+from trio_gateway.server.outbox import Outbox
+
+_BATCH = 64 * 1024  # body bytes in one write
+_CONTROL_HIGH_WATER = 64 * 1024  # answers to frames that wait for a client which does not read
+_DRAIN_PING = b"draining"
+_ROUND_TRIP = 1.0
+_SMALL_UPDATE = 1024
+_EARNED_BY_DATA = 3  # clients may answer each DATA frame with a ping and two window updates
+_CREDIT_STEP = STREAM_WINDOW // 4
+
+
+@define(frozen=True)
+class Incomplete(Event):
+    """Bytes came that complete no frame; `complete` tells that the rest followed."""
+
+    complete: bool
+
+
+@define(eq=False)
+class _Upload:
+    """One request body's account: bytes still due by Content-Length, and bytes to be credited."""
+
+    due: int | None
+    uncredited: int = 0
+
+
+class H2(H2Protocol):
+    """One HTTP/2 connection. `server` is read once: a reload shows on the next connection."""
+
+    connection: ClientConnection
+
+    def __init__(self, *args: Any, server_config: ServerConfig) -> None:
+        super().__init__(*args)
+        limits = server_config.limits
+        self.connection = ClientConnection(max_head=8 * limits.head)
+        self._server = server_config
+        self._streams: dict[int, AsgiStream] = {}
+        self._outboxes: dict[int, Outbox] = {}
+        self._uploads: dict[int, _Upload] = {}
+        self._flood = FloodAccount(trio.current_time())
+        self._control = b""
+        self._wake = trio.Event()
+        self._sent = trio.Event()
+        self._pinged = trio.Event()
+        self._draining = False
+        self._refuse_above: int | None = None
+        self._partial = False
+        self._requests = 0
+        self._handlers: dict[type[H2Event], Callable[[Any], None]] = {
+            RequestReceived: self._on_request,
+            DataReceived: self._on_data,
+            TrailersReceived: self._on_trailers,
+            StreamEnded: self._on_end,
+            StreamReset: self._on_reset,
+            PingReceived: self._on_nuisance,
+            PriorityUpdated: self._on_nuisance,
+            RemoteSettingsChanged: self._on_settings,
+            PingAckReceived: self._on_ping_ack,
+            WindowUpdated: self._on_window,
+        }
+
+    @property
+    def idle(self) -> bool:
+        """No exchange is going on."""
+        return not self._streams
+
+    async def initiate(self, headers: object = None, settings: object = None) -> None:  # noqa: ARG002
+        """Send our settings and start the sender. There is no upgrade from HTTP/1.1."""
+        self.connection.initiate_connection()
+        self.task_group.spawn(self.send_task)
+
+    # ---- reading
+
+    async def handle(self, event: Event) -> None:
+        """Take bytes, or the news that the connection is over."""
+        if isinstance(event, Closed):
+            self._shut()
+        elif isinstance(event, RawData) and not self.closed:
+            await self._receive(event.data)
+
+    async def _receive(self, data: bytes) -> None:
+        frames = self.connection.frames
+        try:
+            events = self.connection.receive_data(data)
+        except ProtocolError:  # h2 has its GOAWAY ready
+            self._shut(None)
+            return
+        for event in events:
+            if handler := self._handlers.get(type(event)):
+                handler(event)
+        self._stir()
+        partial = self.connection.frames == frames
+        if partial is not self._partial:
+            self._partial = partial
+            await self.send(Incomplete(complete=not partial))
+        if self._streams:
+            await self.send(Updated(idle=False))
+        await self._control_taken()
+
+    async def _control_taken(self) -> None:
+        """Let a client that asks for answers without reading them wait for itself."""
+        self._collect()
+        while len(self._control) > _CONTROL_HIGH_WATER and not self.closed:
+            await self._sent.wait()
+
+    def _on_request(self, event: RequestReceived) -> None:
+        stream_id = event.stream_id
+        if (self._refuse_above is not None and stream_id > self._refuse_above) or self._is_crowded():
+            self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        try:
+            head = read_head(event.headers or ())
+        except MalformedFields:
+            self._reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            self._spend()
+            return
+        self._open(stream_id, head, ended=event.stream_ended is not None)
+        self._requests += 1
+        if self._requests == self._server.limits.requests_per_connection:
+            self.drain()
+
+    def _is_crowded(self) -> bool:
+        """Streams that were reset are not counted by h2, but their exchanges may still be ending."""
+        return len(self._streams) >= 2 * MAX_STREAMS
+
+    def _open(self, stream_id: int, head: H2Head, *, ended: bool) -> None:
+        server = self._server
+        outbox = Outbox(stream_id, server.timeouts.write, server.limits.min_rate)
+        stream = AsgiStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            stream_id,
+        )
+        stream.on_taken = lambda size: self._credit(stream_id, size)
+        stream.on_reset = lambda: self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+        outbox.on_wait = stream.waits
+        self._streams[stream_id] = stream
+        self._outboxes[stream_id] = outbox
+        self._uploads[stream_id] = _Upload(_content_length(head))
+        stream.ended = ended
+        stream.begin(
+            Request(
+                stream_id=stream_id,
+                headers=head.headers,
+                http_version="2",
+                method=head.method.decode("latin-1"),
+                raw_path=head.path,
+                state=self.connection_state,
+            )
+        )
+
+    def _on_data(self, event: DataReceived) -> None:
+        stream, upload = self._streams.get(event.stream_id), self._uploads.get(event.stream_id)
+        data = event.data or b""
+        if stream is None or upload is None or stream.closed:
+            return
+        if not data and event.stream_ended is None:
+            self._spend()
+        if upload.due is not None:
+            upload.due -= len(data)
+            if upload.due < 0:
+                self._mismatch(event.stream_id)
+                return
+        stream.feed(data)
+        padding = (event.flow_controlled_length or 0) - len(data)
+        if padding:
+            self._credit(event.stream_id, padding)
+
+    def _on_trailers(self, event: TrailersReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        try:
+            trailers = read_trailers(event.headers or ())
+        except MalformedFields:
+            self._mismatch(event.stream_id)
+        else:
+            if stream is not None:
+                stream.trailers = trailers
+
+    def _on_end(self, event: StreamEnded) -> None:
+        stream, upload = self._streams.get(event.stream_id), self._uploads.get(event.stream_id)
+        if stream is None or upload is None or stream.closed:
+            return
+        if upload.due:
+            self._mismatch(event.stream_id)
+        else:
+            stream.end(stream.trailers)
+
+    def _mismatch(self, stream_id: int) -> None:
+        """The message breaks its own word (RFC 9113 8.1.1): it must not look whole to anyone."""
+        self._reset(stream_id, ErrorCodes.PROTOCOL_ERROR, "the request was malformed")
+
+    def _on_reset(self, event: StreamReset) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None and not stream.closed:
+            self._spend()
+        self._abandon(event.stream_id, "the client reset the stream")
+
+    def _on_settings(self, event: RemoteSettingsChanged) -> None:
+        self.connection.bound_encoder()
+        self._on_nuisance(event)
+
+    def _on_ping_ack(self, event: PingAckReceived) -> None:
+        if event.ping_data == _DRAIN_PING:
+            self._pinged.set()
+
+    def _on_window(self, event: WindowUpdated) -> None:
+        if (event.delta or 0) < _SMALL_UPDATE:
+            self._spend()
+
+    def _on_nuisance(self, event: H2Event) -> None:  # noqa: ARG002
+        self._spend()
+
+    def _spend(self) -> None:
+        if not self._flood.spend(trio.current_time()):
+            self._shut(ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def _credit(self, stream_id: int, size: int) -> None:
+        """Give window back, in steps: the bytes went on."""
+        upload, stream = self._uploads.get(stream_id), self._streams.get(stream_id)
+        if upload is None or stream is None or stream.ended or stream.closed:
+            return
+        upload.uncredited += size
+        if upload.uncredited >= _CREDIT_STEP:
+            try:
+                self.connection.increment_flow_control_window(upload.uncredited, stream_id)
+            except ProtocolError:
+                return  # it was closed meanwhile
+            upload.uncredited = 0
+            self._stir()
+
+    # ---- ends
+
+    def _reset(self, stream_id: int, code: ErrorCodes, reason: str = "the stream was reset") -> None:
+        with contextlib.suppress(ProtocolError):  # it may be closed already
+            self.connection.reset_stream(stream_id, code)
+        self._abandon(stream_id, reason)
+        self._stir()
+
+    def _abandon(self, stream_id: int, reason: str) -> None:
+        if outbox := self._outboxes.pop(stream_id, None):
+            outbox.close()
+        if stream := self._streams.get(stream_id):
+            stream.leave(reason)
+
+    def _shut(self, code: ErrorCodes | None = ErrorCodes.NO_ERROR) -> None:
+        """Nothing more is read; a GOAWAY with `code` is sent, then the connection ends."""
+        if self.closed:
+            return
+        self.closed = True
+        if code is not None:
+            self.connection.close_connection(code)
+        for stream_id in list(self._streams):
+            self._abandon(stream_id, "the connection ended")
+        self._stir()
+
+    def drain(self) -> None:
+        """Finish what was begun, begin nothing else, then end the connection. Safe to repeat."""
+        if not self._draining and not self.closed:
+            self._draining = True
+            self.task_group.spawn(self._drain)
+
+    async def _drain(self) -> None:
+        """Announce, wait one round trip for requests that are on their way, then fix the last one."""
+        self._collect(self.connection.goaway(final=False))
+        self.connection.ping(_DRAIN_PING)
+        self._stir()
+        with trio.move_on_after(_ROUND_TRIP):
+            await self._pinged.wait()
+        if not self.closed:
+            self._refuse_above = self.connection.highest_inbound_stream_id
+            self._collect(self.connection.goaway(final=True))
+            self._stir()
+            self._shut_when_drained()
+
+    def _shut_when_drained(self) -> None:
+        if self._refuse_above is not None and not self._streams:
+            self._shut()
+
+    # ---- writing
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """Take one event of an AsgiStream's. Raises OSError as `Outbox.room` does."""
+        if isinstance(event, StreamClosed):
+            await self._retire(event.stream_id)
+            return
+        outbox = self._outboxes.get(event.stream_id)
+        if outbox is None:
+            raise BrokenPipeError("the stream was closed")
+        if isinstance(event, (Response, InformationalResponse)):
+            head = [(b":status", b"%d" % event.status_code), *event.headers]
+            outbox.put_head(head, final=isinstance(event, Response))
+            self._stir()
+        elif isinstance(event, Body):
+            outbox.put(event.data)
+            self._stir()
+            await outbox.room()
+        elif isinstance(event, (EndBody, Trailers)):
+            outbox.finish(event.headers if isinstance(event, Trailers) else [])
+            self._stir()
+            await outbox.drained()
+            self._flood.earn()
+
+    async def _retire(self, stream_id: int) -> None:
+        del self._streams[stream_id]
+        self._uploads.pop(stream_id, None)
+        self._outboxes.pop(stream_id, None)
+        if not self.closed:
+            self._shut_when_drained()
+            if not self._streams:
+                await self.send(Updated(idle=True))
+
+    def _stir(self) -> None:
+        self._wake.set()
+
+    def _collect(self, more: bytes = b"") -> None:
+        """Take what h2 has to say, so that its amount is known and its order with ours is kept."""
+        self._control += self.connection.data_to_send() + more
+
+    async def send_task(self) -> None:
+        """The connection's only writer. Its end ends the connection."""
+        while True:
+            self._wake = trio.Event()
+            self._fill()
+            self._collect()
+            if self._control:
+                data, self._control = self._control, b""
+                await self.send(RawData(data=data))
+                self._sent.set()
+                self._sent = trio.Event()
+                await trio.lowlevel.checkpoint()  # the kernel may have taken all without a wait
+            elif self.closed:
+                break
+            else:
+                await self._wake.wait()
+        await self.send(Closed())
+
+    def _fill(self) -> None:
+        """Move one batch from the outboxes into h2, one frame a stream and turn."""
+        moved, progress = 0, True
+        while moved < _BATCH and progress and not self.closed:
+            progress = False
+            for outbox in [outbox for outbox in self._outboxes.values() if outbox.waiting]:
+                size = self._emit(outbox)
+                progress |= size >= 0
+                moved += max(size, 0)
+                if moved >= _BATCH:
+                    break
+
+    def _emit(self, outbox: Outbox) -> int:
+        stream_id = outbox.stream_id
+        try:
+            size = outbox.emit(self.connection)
+            if outbox.ended:
+                self._finish(stream_id)
+        except ProtocolError:
+            self._abandon(stream_id, "the stream was closed")
+            return -1
+        if size > 0:
+            self._flood.earn(_EARNED_BY_DATA)
+            if stream_id in self._outboxes:
+                self._outboxes[stream_id] = self._outboxes.pop(stream_id)  # to the end of the queue
+        return size
+
+    def _finish(self, stream_id: int) -> None:
+        """The reply is complete. A request that is not need not go on (RFC 9113 8.1)."""
+        del self._outboxes[stream_id]
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.ended:
+            self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+
+
+def _content_length(head: H2Head) -> int | None:
+    """The length that the body must have; None where there is none, or one for others to refuse."""
+    values = [value for name, value in head.headers if name == b"content-length"]
+    return int(values[0]) if len(values) == 1 and values[0].isdigit() and len(values[0]) <= 18 else None
