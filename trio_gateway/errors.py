@@ -7,7 +7,9 @@ message never leaves the gateway.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 Source = Literal["client", "gateway", "upstream"]
@@ -17,7 +19,8 @@ FailureKind = Literal["connect", "timeout", "reset"]
 class GatewayError(Exception):
     """The base of all errors that end an exchange with an answer of ours.
 
-    `headers` are fields that the answer must carry (`Allow`, `Retry-After`); `cause` goes to the log.
+    `headers` are fields that the answer must carry (`Allow`, `Retry-After`), `members` what its document
+    says beside the standard members; `cause` goes to the log.
     """
 
     status: ClassVar[int] = 500
@@ -34,10 +37,12 @@ class GatewayError(Exception):
         *,
         cause: str | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        members: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self.detail = self.default_detail if detail is None else detail
         self.cause = cause
         self.headers = headers
+        self.members = members
         super().__init__(self.detail if cause is None else f"{self.detail} ({cause})")
 
     @property

@@ -65,6 +65,8 @@ class World:
 class Lines:
     """An access log that keeps its records."""
 
+    dropped = 0
+
     def __init__(self) -> None:
         self.records: list[tuple[object, ...]] = []
 

@@ -71,8 +71,18 @@ def fall_back(
     elif config.fallback_strategy == "cached_response" and cache is not None:
         reply = _cached(cache, request, now)
     if reply is None:
-        raise CircuitOpen(headers=(_retry_after(config, retry_after), _MARK))
+        raise CircuitOpen(headers=(_retry_after(config, retry_after), _MARK), members=_old_members(wall_time))
     return reply
+
+
+def _old_members(wall_time: float) -> dict[str, object]:
+    """What clients of the old gateway read in this answer."""
+    return {
+        "error": "service_unavailable",
+        "message": CircuitOpen.default_detail,
+        "circuit_breaker_state": "open",
+        "timestamp": datetime.fromtimestamp(wall_time, UTC).isoformat(),
+    }
 
 
 def _retry_after(config: CircuitBreakerConfig, seconds: float) -> tuple[bytes, bytes]:

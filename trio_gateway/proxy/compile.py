@@ -57,8 +57,8 @@ class Endpoint:
     body_idle_timeout: float
     max_body: int | None
 
-    def begin(self, exchange: Exchange) -> None:
-        """Set the exchange's clock and limits: they start with the request."""
+    def begin(self, exchange: Exchange) -> trio.CancelScope:
+        """Set the exchange's limits and its clock, which starts with the request; its one scope."""
         exchange.head_timeout = self.head_timeout
         exchange.body_idle_timeout = self.body_idle_timeout
         exchange.body.limit = self.max_body
@@ -66,7 +66,8 @@ class Endpoint:
         if self.total_timeout is not None:
             exchange.latest = exchange.started + self.total_timeout
             deadline = min(deadline, exchange.latest)
-        exchange.scope.deadline = deadline
+        exchange.scope = trio.CancelScope(deadline=deadline)
+        return exchange.scope
 
     def present(self, exchange: Exchange, reply: Reply) -> None:
         """Give a reply the fields that its client must see, whoever made it."""

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 import trio
-from attrs import define, field
+from attrs import define
 
 from trio_gateway.errors import (
     GatewayError,
@@ -161,8 +161,8 @@ class Wait(Enum):
 class Exchange:
     """One request from its head to the last byte of its reply.
 
-    `scope` is its one cancel scope. `error` says why it ended early, None while all is well.
-    Times are Trio's clock, in seconds.
+    `scope` is its one cancel scope. `error` says why it ended early, None while all is well. Times are
+    Trio's clock, in seconds; `ended` is set behind the last byte.
     """
 
     request: RequestHead
@@ -173,12 +173,13 @@ class Exchange:
     started: float
     door: str
     fileno: int = -1  # the client's socket for the departure watch; -1 where the door watches itself
-    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    scope: trio.CancelScope | None = None  # made when the route has given it its deadline
     waiting: Wait = Wait.UPSTREAM_HEAD
     latest: float = math.inf  # `timeouts.total`
     head_timeout: float = math.inf
     body_idle_timeout: float = math.inf
     error: GatewayError | None = None
+    ended: float = 0.0
     path: bytes = b""
     query: bytes | None = None
     rest: bytes = b""  # the raw path behind the matched route
@@ -201,11 +202,11 @@ class Exchange:
         deadline = trio.current_time() + seconds
         if deadline >= self.latest:
             deadline = self.latest
-            what = (
-                what if what is Wait.UPSTREAM_HEAD else Wait.TOTAL
-            )  # 504 either way, but it was the upstream
+            if what is not Wait.UPSTREAM_HEAD:  # 504 either way, but that one is the upstream's
+                what = Wait.TOTAL
         self.waiting = what
-        self.scope.deadline = deadline
+        if self.scope is not None:
+            self.scope.deadline = deadline
 
     def stand_still(self) -> None:
         """Nobody but the client keeps us waiting now; its own timers rule."""
@@ -215,14 +216,16 @@ class Exchange:
         """End the exchange for `error`; the first reason stands."""
         if self.error is None:
             self.error = error
-        self.scope.cancel()
+        if self.scope is not None:
+            self.scope.cancel()
 
     def cancel_error(self) -> GatewayError | None:
         """Why the scope was cancelled: what `cancel` was told, or whose deadline passed.
 
         None when neither happened: then a scope around ours was cancelled.
         """
-        if self.error is None and trio.current_time() >= self.scope.deadline:
+        scope = self.scope
+        if self.error is None and scope is not None and trio.current_time() >= scope.deadline:
             self.error = self.waiting.value()
         return self.error
 

@@ -112,12 +112,10 @@ def _framed(exchange: Exchange, headers: RawHeaders) -> RawHeaders:
 
 def _binds_connection(headers: RawHeaders) -> bool:
     """The credentials belong to the connection, not the request: NTLM and Negotiate."""
-    return any(
-        len(name) == 13
-        and name.lower() == b"authorization"
-        and value[:9].lower().startswith(_CONNECTION_AUTH)
-        for name, value in headers
-    )
+    for name, value in headers:
+        if len(name) == 13 and name.lower() == b"authorization":
+            return value[:9].lower().startswith(_CONNECTION_AUTH)
+    return False
 
 
 async def _read_head(exchange: Exchange, link: Link) -> tuple[ResponseHead, bytes]:
@@ -164,6 +162,9 @@ async def _pass_interim(exchange: Exchange, head: ResponseHead, count: int) -> N
 
 def _body(exchange: Exchange, lease: Lease, head: ResponseHead, rest: bytes) -> ReplyBody:
     decoder: BodyDecoder
+    if head.framing is Framing.LENGTH and len(rest) == head.length:
+        _release(exchange, lease, head, b"")
+        return Body(rest)
     if head.framing is Framing.LENGTH:
         decoder = LengthDecoder(head.length or 0)
     elif head.framing is Framing.CHUNKED:

@@ -34,8 +34,7 @@ def guarded(
     """
 
     async def guard(exchange: Exchange) -> Reply:
-        started = trio.current_time()
-        permit = breaker.admit(started)
+        permit = breaker.admit(exchange.started)
         if permit is None:
             return fallback(exchange)
         exchange.permit = permit
@@ -52,7 +51,7 @@ def guarded(
             raise
         finally:
             now = trio.current_time()
-            permit.settle(outcome, now, now - started)
+            permit.settle(outcome, now, now - exchange.started)
 
     return guard
 
@@ -77,7 +76,8 @@ def fallback_of(
         kept = fall_back(
             config, cache, refused, retry_after=breaker.retry_after(now), now=now, wall_time=time.time()
         )
-        return Reply(kept.status, kept.headers, Body(kept.body), len(kept.body), proxied=False)
+        copied = config.fallback_strategy == "cached_response"
+        return Reply(kept.status, kept.headers, Body(kept.body), len(kept.body), proxied=copied)
 
     return answer
 
@@ -88,6 +88,7 @@ def recorded(handler: Handler, cache: FallbackCache) -> Handler:
     async def record(exchange: Exchange) -> Reply:
         reply = await handler(exchange)
         request = exchange.request
+        cache.invalidate(request.method, request.target, request.headers, reply.status)
         if cache.wants(request.method, request.headers) and cache.storable(
             request.headers, reply.status, reply.headers
         ):

@@ -47,6 +47,7 @@ def problem(error: GatewayError, request_id: bytes) -> Reply:
         "code": error.code,
         "source": error.source,
         "request_id": request_id.decode("latin-1"),
+        **error.members,
     }
     data = msgspec.json.encode(document)
     headers = [(b"Content-Type", MEDIA_TYPE), *error.headers]

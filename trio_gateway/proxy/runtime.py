@@ -12,7 +12,7 @@ import trio
 from attrs import define, field, frozen
 
 from trio_gateway.config.model import EndpointConfig, GatewayConfig
-from trio_gateway.domain.breaker import CircuitBreaker, Transition
+from trio_gateway.domain.breaker import CircuitBreaker, State, Transition
 from trio_gateway.domain.cache import FallbackCache
 from trio_gateway.domain.routes import Route, Router, routes_of
 from trio_gateway.observe.accesslog import AccessLog
@@ -51,6 +51,9 @@ class Runtime:
 
     def __attrs_post_init__(self) -> None:
         self.plan = _compile(GatewayConfig(), {})
+        if self.access_log is not None:
+            log = self.access_log
+            self.metrics.access_lines_dropped = lambda: log.dropped
 
     def apply(self, config: GatewayConfig) -> None:
         """Make `config` the current one. Raises ConfigError for unusable TLS files; then nothing changed."""
@@ -67,16 +70,15 @@ class Runtime:
 
     def _upstream(self, config: EndpointConfig, make_pool: PoolFactory) -> Upstream:
         old = self.upstreams.get(config.id)
+        same_rules = old is not None and old.config.circuit_breaker == config.circuit_breaker
         target = Target.of(config.url)
         return Upstream(
             id=config.id,
             config=config,
             target=target,
             pool=old.pool if old and _same_target(old.config, config) else make_pool(config, target),
-            breaker=old.breaker
-            if old and old.config.circuit_breaker == config.circuit_breaker
-            else self._breaker(config),
-            cache=old.cache if old else FallbackCache(config.circuit_breaker.cache),
+            breaker=old.breaker if old and same_rules else self._breaker(config),
+            cache=old.cache if old and same_rules else FallbackCache(config.circuit_breaker.cache),
             stats=self.metrics.endpoint(config.id),
             status="disabled" if config.disabled else _kept_status(old),
         )
@@ -92,6 +94,7 @@ class Runtime:
             )
             self.metrics.endpoint(config.id).breaker_changed(transition)
 
+        self.metrics.endpoint(config.id).breaker_state = State.CLOSED
         return CircuitBreaker(config.circuit_breaker, trio.current_time(), changed)
 
     async def run(self) -> None:
@@ -127,7 +130,7 @@ def _compile(config: GatewayConfig, upstreams: dict[str, Upstream]) -> Plan:
     }
     prefix = config.server.prefix.encode()
     routes = [
-        Route(endpoint, pattern, kind, endpoint.config.match, order)
+        Route(endpoint, pattern, kind, endpoint.config.match, order, endpoint.config.path.strip_prefix)
         for order, endpoint in enumerate(endpoints.values())
         for pattern, kind in routes_of(endpoint.config)
     ]

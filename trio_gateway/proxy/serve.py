@@ -7,6 +7,7 @@ is not committed and cut visibly behind it, then counted and logged once.
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import structlog
 import trio
@@ -31,9 +32,9 @@ async def serve(exchange: Exchange, runtime: Runtime) -> None:
     runtime.in_flight.enter(exchange)
     try:
         endpoint = _route(exchange, plan)
-        with exchange.scope:
+        with endpoint.begin(exchange) as scope:
             await _conduct(exchange, endpoint)
-        if exchange.scope.cancelled_caught:
+        if scope.cancelled_caught:
             await _end(exchange, plan, exchange.cancel_error() or ShuttingDown())
     except GatewayError as error:
         await _end(exchange, plan, error)
@@ -44,10 +45,26 @@ async def serve(exchange: Exchange, runtime: Runtime) -> None:
     except Exception as bug:  # the guard: a bug of ours costs this exchange, nothing else
         log.exception("request failed", request_id=exchange.hop.request_id.decode("latin-1"), exc_info=bug)
         runtime.metrics.handler_errors += 1
-        await _end(exchange, plan, GatewayError())
+        await _end(exchange, plan, _internal_error(exchange))
     finally:
         runtime.in_flight.leave(exchange)
         _record(exchange, runtime)
+
+
+def _internal_error(exchange: Exchange) -> GatewayError:
+    """The answer to a bug, with what clients of the old gateway read in it."""
+    request = exchange.request
+    return GatewayError(
+        members={
+            "error": "internal_server_error",
+            "message": GatewayError.default_detail,
+            "details": {
+                "path": exchange.path.decode("ascii", "backslashreplace"),
+                "method": request.method.decode("ascii", "backslashreplace"),
+            },
+            "timestamp": datetime.now(UTC).isoformat(),
+        }
+    )
 
 
 async def _conduct(exchange: Exchange, endpoint: Endpoint) -> None:
@@ -88,7 +105,6 @@ def _route(exchange: Exchange, plan: Plan) -> Endpoint:
     exchange.hop.prefix = match.prefix
     exchange.stats = endpoint.upstream.stats
     exchange.stats.start()
-    endpoint.begin(exchange)
     return endpoint
 
 
@@ -132,7 +148,8 @@ def _record(exchange: Exchange, runtime: Runtime) -> None:
     error = exchange.error
     reason = "completed" if error is None else error.code
     request, body, writer = exchange.request, exchange.body, exchange.writer
-    duration = trio.current_time() - exchange.started
+    exchange.ended = trio.current_time()
+    duration = exchange.ended - exchange.started
     stats = exchange.stats
     if stats is None:  # no route
         stats = runtime.metrics.endpoint("")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Protocol
 
 import trio
 from attrs import define, field
 
 from trio_gateway.config.model import ServerConfig
+from trio_gateway.domain.access import within
 from trio_gateway.domain.headers import Hop, client_address, request_id
 from trio_gateway.domain.target import split_target
 from trio_gateway.errors import (
@@ -59,6 +59,7 @@ class Lane:
     due: float = math.inf
     served: int = 0
     _buffer: bytes = b""
+    _peer: bytes = field(init=False, default=b"")
     _trusted: bool = field(init=False, default=False)
 
     async def run(self) -> None:
@@ -66,10 +67,10 @@ class Lane:
         server = self._server()
         self.link.write_timeout = server.timeouts.write
         self.link.min_rate = server.limits.min_rate
-        self._trusted = _is_trusted(self.link.peer[0], server)
+        self._peer = self.link.peer[0].encode()
+        self._trusted = within(self.link.peer[0], server.trusted_proxies)
         self.due = trio.current_time() + server.timeouts.head
         while await self._next():
-            self.due = trio.current_time() + self._server().timeouts.keep_alive
             if self.draining():
                 return
 
@@ -109,12 +110,12 @@ class Lane:
                     head, self._buffer = self._buffer[:end], self._buffer[end:]
                     self.due = math.inf
                     return head
+                if not searched:  # the head has begun
+                    self.due = trio.current_time() + server.timeouts.head
                 searched = len(self._buffer)
             data = await self._receive()
             if not data:
                 return None
-            if not self._buffer:
-                self.due = trio.current_time() + server.timeouts.head
             self._buffer += data
 
     async def _receive(self) -> bytes:
@@ -169,6 +170,7 @@ class Lane:
             assert isinstance(body, H1Body)
             self._buffer = body.leftover
         if writer.keep_alive:
+            self.due = exchange.ended + server.timeouts.keep_alive
             return True
         if not writer.aborted and (self._buffer or not body.complete):
             await self._linger()
@@ -184,7 +186,7 @@ class Lane:
         )
         hop = Hop(
             request_id=request_id(inbound, trust=True),
-            peer=peer.encode(),
+            peer=self._peer,
             trusted=self._trusted,
             scheme=b"https" if self.link.tls else b"http",
             host=request.host,
@@ -230,13 +232,6 @@ class Lane:
             )
             self.link.send_nowait(head + (reply.body.take() or b""))
         self.link.close()
-
-
-def _is_trusted(peer: str, server: ServerConfig) -> bool:
-    if not server.trusted_proxies:
-        return False
-    address = ip_address(peer)
-    return any(address in network for network in server.trusted_proxies)
 
 
 def _field(request: RequestHead, name: bytes) -> bytes | None:

@@ -29,6 +29,9 @@ H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _LINE_SLACK = 64  # method, version and spaces beside the target
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
+_LENGTHS_OF_FRAMING = frozenset(
+    map(len, (b"host", b"expect", b"connection", b"content-length", b"transfer-encoding"))
+)
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
 
@@ -113,13 +116,16 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
         raise BadRequest("Malformed request line")  # more than one space, RTSP and its like
     if len(target) > limits.target:
         raise UriTooLong
-    if len(collector.headers) > limits.fields:
+    headers = collector.headers
+    if len(headers) > limits.fields:
         raise HeadTooLarge("Too many header fields")
+    if trailing_space(head):
+        headers = stripped(headers)
     request = RequestHead(
         method=method,
         target=target,
         version=version,
-        headers=collector.headers,
+        headers=headers,
         host=b"",
         length=None,
         chunked=False,
@@ -131,15 +137,23 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
     return request
 
 
+def trailing_space(head: bytes) -> bool:
+    """Whether a line may end in white space, which llhttp leaves on values."""
+    return b" \r\n" in head or b"\t\r\n" in head
+
+
+def stripped(headers: RawHeaders) -> RawHeaders:
+    """The fields without white space behind their values (RFC 9112 5.1)."""
+    return [(name, value.rstrip(b" \t")) for name, value in headers]
+
+
 def _read_fields(request: RequestHead) -> None:
     """Read the fields that frame and address the message; each is looked at once."""
     hosts = 0
-    headers = request.headers
-    for index, (name, value) in enumerate(headers):
-        if value.endswith((b" ", b"\t")):
-            value = value.rstrip(b" \t")
-            headers[index] = (name, value)
+    for name, value in request.headers:
         length = len(name)
+        if length not in _LENGTHS_OF_FRAMING:
+            continue
         if length == 4 and name.lower() == b"host":
             hosts += 1
             request.host = value

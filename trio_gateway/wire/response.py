@@ -13,11 +13,14 @@ import httptools
 from attrs import define
 
 from trio_gateway.errors import BadUpstreamReply
-from trio_gateway.wire.request import END_OF_HEAD, RawHeaders
+from trio_gateway.wire.request import END_OF_HEAD, RawHeaders, stripped, trailing_space
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 200
 
+_LENGTHS_OF_FRAMING = frozenset(
+    map(len, (b"connection", b"keep-alive", b"content-length", b"transfer-encoding"))
+)
 _REASON = re.compile(rb"[\t \x21-\x7e\x80-\xff]*")
 _KEEP_ALIVE = re.compile(rb"(?i)(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,9})")
 
@@ -87,13 +90,16 @@ def parse_response(head: bytes, method: bytes) -> ResponseHead:
     status: int = parser.get_status_code()
     if version not in ("1.1", "1.0") or not 100 <= status <= 599:
         raise BadUpstreamReply(cause=f"HTTP/{version} status {status}")
-    if len(collector.headers) > MAX_FIELDS:
+    headers = collector.headers
+    if len(headers) > MAX_FIELDS:
         raise BadUpstreamReply(cause="too many reply fields")
+    if trailing_space(head):
+        headers = stripped(headers)
     reply = ResponseHead(
         status=status,
         reason=collector.reason if _REASON.fullmatch(collector.reason) else b"",
         version=version.encode(),
-        headers=collector.headers,
+        headers=headers,
         framing=Framing.UNTIL_CLOSE,
         length=None,
         keep_alive=True,
@@ -106,12 +112,10 @@ def parse_response(head: bytes, method: bytes) -> ResponseHead:
 def _read_fields(reply: ResponseHead, method: bytes) -> None:
     chunked = False
     closes = reply.version == b"1.0"
-    headers = reply.headers
-    for index, (name, value) in enumerate(headers):
-        if value.endswith((b" ", b"\t")):
-            value = value.rstrip(b" \t")
-            headers[index] = (name, value)
+    for name, value in reply.headers:
         length = len(name)
+        if length not in _LENGTHS_OF_FRAMING:
+            continue
         if length == 14 and name.lower() == b"content-length":
             reply.length = _content_length(value)
         elif length == 10:
