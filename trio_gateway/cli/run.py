@@ -1,0 +1,198 @@
+"""`trio-gateway run`: serve a config file until a signal says stop.
+
+What counts: the command line, then the environment, then the file. Logs go to standard error, the
+access log to standard output, so that a pipe takes either apart.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+import click
+import structlog
+import trio
+from click.core import ParameterSource
+
+from trio_gateway.cli.check import BAD_CONFIG, complain, report
+from trio_gateway.config.addresses import bind_address, split_bind
+from trio_gateway.config.load import Loaded, load_config
+from trio_gateway.config.model import GatewayConfig
+from trio_gateway.config.search import create_config, find_config
+from trio_gateway.errors import ConfigError
+from trio_gateway.observe.accesslog import AccessLog
+from trio_gateway.observe.logs import configure
+from trio_gateway.supervisor import Gateway
+
+log = structlog.get_logger("trio_gateway")
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+FAILED = 1
+
+_STDOUT = 1
+_LAST_LINES = 1.0  # seconds for the access log's writer when the gateway has stopped
+
+
+@click.command()
+@click.option("-c", "--config", "file", metavar="FILE", help="The config file.  [env: CONFIG_PATH]")
+@click.option("--bind", multiple=True, metavar="HOST:PORT", help="Listen here instead; may be repeated.")
+@click.option("--host", envvar="HOST", help="Listen on this host instead.  [env: HOST]")
+@click.option("--port", envvar="PORT", type=click.IntRange(0, 65535), help="... on this port.  [env: PORT]")
+@click.option("--log-level", envvar="LOG_LEVEL", type=click.Choice(LEVELS, False), help="[env: LOG_LEVEL]")
+@click.option("--log-format", type=click.Choice(("text", "json")), help="Of both logs.")
+@click.option("--reload", envvar="RELOAD", is_flag=True, help="Accepted; does nothing.  [env: RELOAD]")
+@click.option("--validate-only", is_flag=True, help="Check the config file like `check`, then exit.")
+@click.pass_context
+def command(
+    context: click.Context,
+    file: str | None,
+    bind: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    log_level: str | None,
+    log_format: Literal["text", "json"] | None,
+    reload: bool,
+    validate_only: bool,
+) -> None:
+    """Serve a config file until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Without --config the file is $CONFIG_PATH, or config/config.yaml, which is created when missing.
+    """
+    path, asked = find_config(file, os.environ)
+    if validate_only:
+        report(load_config(path))
+        context.exit(0)
+    if bind and _typed(context, "host", "port"):
+        raise click.UsageError("--bind replaces --host and --port: give one or the other")
+    created = not asked and _create(path)
+    loaded = load_config(path)
+    if loaded.problems:
+        complain(loaded)
+        context.exit(BAD_CONFIG)
+    config = loaded.config
+    binds = _parsed(bind) or _hosted(host, port, config.server.bind)
+    config = override(config, binds, log_level, log_format)
+    configure(config.logging.format, config.log_level, sys.stderr)
+    _say_what_to_know(loaded, path if created else None, reload)
+    context.exit(serve(config, path))
+
+
+def _typed(context: click.Context, *options: str) -> bool:
+    """Whether one of the options stands on the command line, not only in the environment."""
+    return any(context.get_parameter_source(option) is ParameterSource.COMMANDLINE for option in options)
+
+
+def _create(path: str) -> bool:
+    try:
+        return create_config(path)
+    except OSError as error:
+        click.echo(f"{path}: cannot be created: {error.strerror or error}", err=True)
+        return False
+
+
+def _parsed(binds: Sequence[str]) -> tuple[str, ...]:
+    """The addresses of `--bind` in their normal form, each once."""
+    try:
+        return tuple(dict.fromkeys(bind_address(bind) for bind in binds))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--bind") from None
+
+
+def _hosted(host: str | None, port: int | None, configured: tuple[str, ...]) -> tuple[str, ...]:
+    """The one address of `--host` and `--port`; the half that is missing is the config's first."""
+    if host is None and port is None:
+        return configured
+    first_host, first_port = split_bind(configured[0])
+    host = first_host if host is None else host.strip("[]")
+    port = first_port if port is None else port
+    try:
+        return (bind_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--host") from None
+
+
+def override(
+    config: GatewayConfig,
+    binds: tuple[str, ...],
+    log_level: str | None,
+    log_format: Literal["text", "json"] | None,
+) -> GatewayConfig:
+    """The config with what the command line and the environment say in its place; None leaves it."""
+    return attrs.evolve(
+        config,
+        server=attrs.evolve(config.server, bind=binds),
+        log_level=log_level.upper() if log_level else config.log_level,
+        logging=attrs.evolve(config.logging, format=log_format or config.logging.format),
+    )
+
+
+def _say_what_to_know(loaded: Loaded, created: str | None, reload: bool) -> None:
+    if created is not None:
+        log.info("no config file was there: a starter without an endpoint was written", config=created)
+    for warning in loaded.warnings:
+        log.warning("config", problem=str(warning))
+    if reload:
+        log.warning("--reload is accepted and does nothing in this version: restart to apply a change")
+
+
+# ---- serving --------------------------------------------------------------------------------------
+
+
+def serve(config: GatewayConfig, path: str) -> int:
+    """Run the gateway to its end and tell how it ended, as an exit code."""
+    access_log = open_access_log(config)
+    try:
+        return trio.run(_serve, config, path, access_log)
+    except Exception as crash:
+        log.critical("the gateway failed", exc_info=crash)
+        return FAILED
+    finally:
+        if access_log is not None:
+            access_log.close(_LAST_LINES)
+            if access_log.dropped:
+                log.warning("access log lines were lost", lines=access_log.dropped)
+
+
+def open_access_log(config: GatewayConfig) -> AccessLog | None:
+    """A running access log on standard output, or None where the config wants none."""
+    if not config.logging.access_log:
+        return None
+    as_text = config.logging.format == "text" or (config.logging.format == "auto" and os.isatty(_STDOUT))
+    access_log = AccessLog(_STDOUT, "text" if as_text else "json")
+    access_log.start()
+    return access_log
+
+
+async def _serve(config: GatewayConfig, path: str, access_log: AccessLog | None) -> int:
+    gateway = Gateway(config, access_log=access_log)
+    async with trio.open_nursery() as signals:
+        await signals.start(gateway.stop_on_signals)
+        code = await _until_stopped(gateway, path)
+        signals.cancel_scope.cancel()
+    return code
+
+
+async def _until_stopped(gateway: Gateway, path: str) -> int:
+    config = gateway.config
+    async with trio.open_nursery() as serving:
+        try:
+            addresses = await serving.start(gateway.run)
+        except ConfigError as error:
+            click.echo(str(error), err=True)
+            return BAD_CONFIG
+        except OSError as error:
+            reason = error.strerror or str(error)
+            log.error("cannot listen", on=list(config.server.bind), error=reason)  # noqa: TRY400  one clear line
+            return FAILED
+        bound = [address_text(host, port) for host, port in addresses]
+        log.info("ready", addresses=bound, config=path, endpoints=len(config.endpoints))
+    log.info("stopped")
+    return 0
+
+
+def address_text(host: str, port: int) -> str:
+    """`HOST:PORT`, with IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
