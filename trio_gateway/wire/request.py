@@ -46,12 +46,12 @@ class RequestHead:
     target: bytes
     version: bytes
     headers: RawHeaders
-    host: bytes
-    length: int | None
-    chunked: bool
-    keep_alive: bool
-    expects_continue: bool
     upgrade: bool
+    keep_alive: bool
+    host: bytes = b""
+    length: int | None = None
+    chunked: bool = False
+    expects_continue: bool = False
 
     @property
     def has_body(self) -> bool:
@@ -60,7 +60,12 @@ class RequestHead:
 
 
 class _Collector:
+    """Takes llhttp's callbacks for one head. Those that are not needed are None: looking them up is dear."""
+
     __slots__ = ("headers", "target")
+
+    on_message_begin = on_headers_complete = on_body = on_message_complete = None
+    on_chunk_header = on_chunk_complete = on_status = None
 
     def __init__(self) -> None:
         self.target = b""
@@ -121,18 +126,7 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
         raise HeadTooLarge("Too many header fields")
     if trailing_space(head):
         headers = stripped(headers)
-    request = RequestHead(
-        method=method,
-        target=target,
-        version=version,
-        headers=headers,
-        host=b"",
-        length=None,
-        chunked=False,
-        keep_alive=version == b"1.1",
-        expects_continue=False,
-        upgrade=upgrade,
-    )
+    request = RequestHead(method, target, version, headers, upgrade, version == b"1.1")
     _read_fields(request)
     return request
 

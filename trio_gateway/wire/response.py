@@ -46,14 +46,17 @@ class ResponseHead:
     reason: bytes
     version: bytes
     headers: RawHeaders
-    framing: Framing
-    length: int | None
-    keep_alive: bool
-    keep_alive_timeout: float | None
+    framing: Framing = Framing.UNTIL_CLOSE
+    length: int | None = None
+    keep_alive: bool = True
+    keep_alive_timeout: float | None = None
 
 
 class _Collector:
     __slots__ = ("headers", "reason")
+
+    on_message_begin = on_headers_complete = on_body = on_message_complete = None
+    on_chunk_header = on_chunk_complete = on_url = None
 
     def __init__(self) -> None:
         self.reason = b""
@@ -95,16 +98,8 @@ def parse_response(head: bytes, method: bytes) -> ResponseHead:
         raise BadUpstreamReply(cause="too many reply fields")
     if trailing_space(head):
         headers = stripped(headers)
-    reply = ResponseHead(
-        status=status,
-        reason=collector.reason if _REASON.fullmatch(collector.reason) else b"",
-        version=version.encode(),
-        headers=headers,
-        framing=Framing.UNTIL_CLOSE,
-        length=None,
-        keep_alive=True,
-        keep_alive_timeout=None,
-    )
+    reason = collector.reason if _REASON.fullmatch(collector.reason) else b""
+    reply = ResponseHead(status, reason, version.encode(), headers)
     _read_fields(reply, method)
     return reply
 
