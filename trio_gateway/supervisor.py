@@ -14,13 +14,17 @@ from collections.abc import Callable
 import structlog
 import trio
 
+from trio_gateway.admin.app import make_app
 from trio_gateway.config.addresses import split_bind
 from trio_gateway.config.model import GatewayConfig
-from trio_gateway.errors import ShuttingDown
+from trio_gateway.errors import GatewayError, ShuttingDown
 from trio_gateway.observe.accesslog import AccessLog
+from trio_gateway.proxy.exchange import Exchange
 from trio_gateway.proxy.network import Address, Listener, Network, RealNetwork
 from trio_gateway.proxy.runtime import Runtime
-from trio_gateway.server.door import open_door
+from trio_gateway.proxy.serve import record_refusal, serve
+from trio_gateway.server.hypercorn import HypercornDoor
+from trio_gateway.server.ingress import Ingress
 from trio_gateway.server.listener import Server
 
 log = structlog.get_logger("trio_gateway")
@@ -66,7 +70,8 @@ class Gateway:
         self.runtime.apply(self.config)
         listeners = await self._bind()
         try:
-            async with trio.open_nursery() as background, open_door(self.runtime) as door:
+            door = _open_door(self.runtime)
+            async with trio.open_nursery() as background:
                 self._server = Server(self.runtime, door)
                 background.start_soon(self.runtime.run)
                 background.start_soon(self._drain_when_told, door.drain)
@@ -119,3 +124,19 @@ class Gateway:
             async for number in signals:
                 log.info("stopping", signal=signal.Signals(number).name)
                 self.stop()
+
+
+def _open_door(runtime: Runtime) -> HypercornDoor:
+    """The way through Hypercorn and Quart, over the same runtime as the lane's."""
+
+    def config() -> GatewayConfig:
+        return runtime.plan.config
+
+    async def serve_exchange(exchange: Exchange) -> None:
+        await serve(exchange, runtime)
+
+    def refused(error: GatewayError, request_id: bytes, client: str) -> None:
+        record_refusal(runtime, error, request_id, client, "quart")
+
+    app = make_app(config, Ingress(serve_exchange, config, refused))
+    return HypercornDoor(app, lambda: config().server)
