@@ -26,6 +26,7 @@ from h2.events import (
     TrailersReceived,
 )
 from h2.settings import SettingCodes
+from hyperframe.frame import Frame, GoAwayFrame
 
 from trio_gateway.proxy.link import Link
 
@@ -60,6 +61,17 @@ class H2Reply:
         return self.ended or self.reset is not None
 
 
+class _PatientConnection(H2Connection):
+    """h2 takes a GOAWAY for the end of everything; open streams go on (RFC 9113 6.8)."""
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
+        state, waiting = self.state_machine.state, self.data_to_send()
+        found = super()._receive_goaway_frame(frame)
+        self.state_machine.state = state
+        self._data_to_send += waiting
+        return found
+
+
 @define(eq=False)
 class H2Client:
     """One client connection. Use it in `async with open_h2(link) as client`."""
@@ -73,9 +85,10 @@ class H2Client:
     goaway: ConnectionTerminated | None = None
     ended: bool = False  # the server closed the connection
     _changed: trio.Event = field(factory=trio.Event)
+    _sending: trio.Lock = field(factory=trio.Lock)
 
     def __attrs_post_init__(self) -> None:
-        self.h2 = H2Connection(
+        self.h2 = _PatientConnection(
             H2Configuration(
                 client_side=True,
                 header_encoding=None,
@@ -161,13 +174,14 @@ class H2Client:
 
     async def raw(self, data: bytes) -> None:
         """Send bytes past h2."""
-        await self.flush()
-        await self.link.send(data)
+        async with self._sending:
+            await self.link.send(self.h2.data_to_send() + data)
 
     async def flush(self) -> None:
         """Send what h2 has ready."""
-        if data := self.h2.data_to_send():
-            await self.link.send(data)
+        async with self._sending:
+            if data := self.h2.data_to_send():
+                await self.link.send(data)
 
     # ---- receiving
 

@@ -8,7 +8,7 @@ done with them. Plain ASGI applications notice nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from urllib.parse import unquote
 

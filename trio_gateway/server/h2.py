@@ -47,10 +47,9 @@ from trio_gateway.config.model import ServerConfig
 from trio_gateway.server.asgi_stream import AsgiStream
 from trio_gateway.server.h2_connection import MAX_STREAMS, STREAM_WINDOW, ClientConnection, FloodAccount
 from trio_gateway.server.h2_head import H2Head, MalformedFields, read_head, read_trailers
+from trio_gateway.server.h2_sender import Sender
 from trio_gateway.server.outbox import Outbox
 
-_BATCH = 64 * 1024  # body bytes in one write
-_CONTROL_HIGH_WATER = 64 * 1024  # answers to frames that wait for a client which does not read
 _DRAIN_PING = b"draining"
 _ROUND_TRIP = 1.0
 _SMALL_UPDATE = 1024
@@ -81,15 +80,19 @@ class H2(H2Protocol):
     def __init__(self, *args: Any, server_config: ServerConfig) -> None:
         super().__init__(*args)
         limits = server_config.limits
-        self.connection = ClientConnection(max_head=8 * limits.head)
+        # A head that is a little too large gets its answer; one beyond any measure ends the connection.
+        self.connection = ClientConnection(limits.head, decoded=8 * limits.head)
         self._server = server_config
         self._streams: dict[int, AsgiStream] = {}
-        self._outboxes: dict[int, Outbox] = {}
         self._uploads: dict[int, _Upload] = {}
         self._flood = FloodAccount(trio.current_time())
-        self._control = b""
-        self._wake = trio.Event()
-        self._sent = trio.Event()
+        self._sender = Sender(
+            self.connection,
+            lambda data: self.send(RawData(data=data)),
+            on_data=lambda: self._flood.earn(_EARNED_BY_DATA),
+            on_end=self._finish,
+            on_loss=lambda stream_id: self._abandon(stream_id, "the stream was closed"),
+        )
         self._pinged = trio.Event()
         self._draining = False
         self._refuse_above: int | None = None
@@ -118,6 +121,11 @@ class H2(H2Protocol):
         self.connection.initiate_connection()
         self.task_group.spawn(self.send_task)
 
+    async def send_task(self) -> None:
+        """Send until the connection is shut; the end of sending is its end."""
+        await self._sender.run()
+        await self.send(Closed())
+
     # ---- reading
 
     async def handle(self, event: Event) -> None:
@@ -135,22 +143,18 @@ class H2(H2Protocol):
             self._shut(None)
             return
         for event in events:
+            if self.closed:  # an event before this one shut the connection
+                return
             if handler := self._handlers.get(type(event)):
                 handler(event)
-        self._stir()
+        self._sender.stir()
         partial = self.connection.frames == frames
         if partial is not self._partial:
             self._partial = partial
             await self.send(Incomplete(complete=not partial))
         if self._streams:
             await self.send(Updated(idle=False))
-        await self._control_taken()
-
-    async def _control_taken(self) -> None:
-        """Let a client that asks for answers without reading them wait for itself."""
-        self._collect()
-        while len(self._control) > _CONTROL_HIGH_WATER and not self.closed:
-            await self._sent.wait()
+        await self._sender.answers_taken()
 
     def _on_request(self, event: RequestReceived) -> None:
         stream_id = event.stream_id
@@ -190,7 +194,7 @@ class H2(H2Protocol):
         stream.on_reset = lambda: self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
         outbox.on_wait = stream.waits
         self._streams[stream_id] = stream
-        self._outboxes[stream_id] = outbox
+        self._sender.outboxes[stream_id] = outbox
         self._uploads[stream_id] = _Upload(_content_length(head))
         stream.ended = ended
         stream.begin(
@@ -245,10 +249,8 @@ class H2(H2Protocol):
         self._reset(stream_id, ErrorCodes.PROTOCOL_ERROR, "the request was malformed")
 
     def _on_reset(self, event: StreamReset) -> None:
-        stream = self._streams.get(event.stream_id)
-        if stream is not None and not stream.closed:
-            self._spend()
         self._abandon(event.stream_id, "the client reset the stream")
+        self._spend()
 
     def _on_settings(self, event: RemoteSettingsChanged) -> None:
         self.connection.bound_encoder()
@@ -281,7 +283,7 @@ class H2(H2Protocol):
             except ProtocolError:
                 return  # it was closed meanwhile
             upload.uncredited = 0
-            self._stir()
+            self._sender.stir()
 
     # ---- ends
 
@@ -289,11 +291,10 @@ class H2(H2Protocol):
         with contextlib.suppress(ProtocolError):  # it may be closed already
             self.connection.reset_stream(stream_id, code)
         self._abandon(stream_id, reason)
-        self._stir()
+        self._sender.stir()
 
     def _abandon(self, stream_id: int, reason: str) -> None:
-        if outbox := self._outboxes.pop(stream_id, None):
-            outbox.close()
+        self._sender.drop(stream_id)
         if stream := self._streams.get(stream_id):
             stream.leave(reason)
 
@@ -306,7 +307,7 @@ class H2(H2Protocol):
             self.connection.close_connection(code)
         for stream_id in list(self._streams):
             self._abandon(stream_id, "the connection ended")
-        self._stir()
+        self._sender.close()
 
     def drain(self) -> None:
         """Finish what was begun, begin nothing else, then end the connection. Safe to repeat."""
@@ -316,15 +317,15 @@ class H2(H2Protocol):
 
     async def _drain(self) -> None:
         """Announce, wait one round trip for requests that are on their way, then fix the last one."""
-        self._collect(self.connection.goaway(final=False))
+        self._sender.collect(self.connection.goaway(final=False))
         self.connection.ping(_DRAIN_PING)
-        self._stir()
+        self._sender.stir()
         with trio.move_on_after(_ROUND_TRIP):
             await self._pinged.wait()
         if not self.closed:
             self._refuse_above = self.connection.highest_inbound_stream_id
-            self._collect(self.connection.goaway(final=True))
-            self._stir()
+            self._sender.collect(self.connection.goaway(final=True))
+            self._sender.stir()
             self._shut_when_drained()
 
     def _shut_when_drained(self) -> None:
@@ -338,90 +339,38 @@ class H2(H2Protocol):
         if isinstance(event, StreamClosed):
             await self._retire(event.stream_id)
             return
-        outbox = self._outboxes.get(event.stream_id)
+        outbox = self._sender.outboxes.get(event.stream_id)
         if outbox is None:
             raise BrokenPipeError("the stream was closed")
         if isinstance(event, (Response, InformationalResponse)):
             head = [(b":status", b"%d" % event.status_code), *event.headers]
             outbox.put_head(head, final=isinstance(event, Response))
-            self._stir()
+            self._sender.stir()
         elif isinstance(event, Body):
             outbox.put(event.data)
-            self._stir()
+            self._sender.stir()
             await outbox.room()
         elif isinstance(event, (EndBody, Trailers)):
             outbox.finish(event.headers if isinstance(event, Trailers) else [])
-            self._stir()
+            self._sender.stir()
             await outbox.drained()
             self._flood.earn()
 
     async def _retire(self, stream_id: int) -> None:
         del self._streams[stream_id]
         self._uploads.pop(stream_id, None)
-        self._outboxes.pop(stream_id, None)
+        self._sender.drop(stream_id)
         if not self.closed:
             self._shut_when_drained()
             if not self._streams:
                 await self.send(Updated(idle=True))
 
-    def _stir(self) -> None:
-        self._wake.set()
-
-    def _collect(self, more: bytes = b"") -> None:
-        """Take what h2 has to say, so that its amount is known and its order with ours is kept."""
-        self._control += self.connection.data_to_send() + more
-
-    async def send_task(self) -> None:
-        """The connection's only writer. Its end ends the connection."""
-        while True:
-            self._wake = trio.Event()
-            self._fill()
-            self._collect()
-            if self._control:
-                data, self._control = self._control, b""
-                await self.send(RawData(data=data))
-                self._sent.set()
-                self._sent = trio.Event()
-                await trio.lowlevel.checkpoint()  # the kernel may have taken all without a wait
-            elif self.closed:
-                break
-            else:
-                await self._wake.wait()
-        await self.send(Closed())
-
-    def _fill(self) -> None:
-        """Move one batch from the outboxes into h2, one frame a stream and turn."""
-        moved, progress = 0, True
-        while moved < _BATCH and progress and not self.closed:
-            progress = False
-            for outbox in [outbox for outbox in self._outboxes.values() if outbox.waiting]:
-                size = self._emit(outbox)
-                progress |= size >= 0
-                moved += max(size, 0)
-                if moved >= _BATCH:
-                    break
-
-    def _emit(self, outbox: Outbox) -> int:
-        stream_id = outbox.stream_id
-        try:
-            size = outbox.emit(self.connection)
-            if outbox.ended:
-                self._finish(stream_id)
-        except ProtocolError:
-            self._abandon(stream_id, "the stream was closed")
-            return -1
-        if size > 0:
-            self._flood.earn(_EARNED_BY_DATA)
-            if stream_id in self._outboxes:
-                self._outboxes[stream_id] = self._outboxes.pop(stream_id)  # to the end of the queue
-        return size
-
     def _finish(self, stream_id: int) -> None:
         """The reply is complete. A request that is not need not go on (RFC 9113 8.1)."""
-        del self._outboxes[stream_id]
         stream = self._streams.get(stream_id)
         if stream is not None and not stream.ended:
-            self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+            with contextlib.suppress(ProtocolError):
+                self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
 
 
 def _content_length(head: H2Head) -> int | None:

@@ -25,7 +25,10 @@ _LAST_STREAM = 2**31 - 1
 
 
 class ClientConnection(H2Connection):
-    """The server's end of one HTTP/2 connection. `max_head` bounds a decoded field section, in bytes.
+    """The server's end of one HTTP/2 connection.
+
+    `max_head` is what clients are told a field section may have, in bytes; more than `decoded` ends the
+    connection.
 
     Beyond what h2 does: fields and lengths are left to the caller, to be judged by stream; every DATA
     frame is credited to the connection as it comes; a GOAWAY without error lets open streams finish.
@@ -33,7 +36,7 @@ class ClientConnection(H2Connection):
 
     MAX_CLOSED_STREAMS = 1024
 
-    def __init__(self, max_head: int) -> None:
+    def __init__(self, max_head: int, *, decoded: int) -> None:
         super().__init__(
             H2Configuration(
                 client_side=False,
@@ -44,7 +47,7 @@ class ClientConnection(H2Connection):
                 normalize_outbound_headers=False,
             )
         )
-        self.decoder.max_header_list_size = max_head
+        self.decoder.max_header_list_size = decoded
         self.local_settings = Settings(
             client=False,
             initial_values={

@@ -128,6 +128,8 @@ class DoorConnection(TCPServer):
             self._limit_head(complete=event.complete)
 
     async def _send(self, data: bytes) -> None:
+        if self._cut:
+            return
         try:
             await self.stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
