@@ -120,9 +120,8 @@ class AsgiStream(HTTPStream):
 
     async def _run(self) -> None:
         try:
-            await self.app(
-                self.scope, self.receive, self.app_send, trio.to_thread.run_sync, trio.from_thread.run
-            )
+            app = cast("Callable[..., Awaitable[None]]", self.app)  # typed for messages of typed dicts
+            await app(self.scope, self.receive, self.app_send, trio.to_thread.run_sync, trio.from_thread.run)
         finally:
             if not self.closed and self.state is not ASGIHTTPState.CLOSED:
                 self.reset()  # what the application left unfinished must not look whole
