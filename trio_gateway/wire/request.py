@@ -32,6 +32,7 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0
 _LENGTHS_OF_FRAMING = frozenset(
     map(len, (b"host", b"expect", b"connection", b"content-length", b"transfer-encoding"))
 )
+_VERSIONS = {b"1.1\r\n": b"1.1", b"1.0\r\n": b"1.0"}
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
 
@@ -114,11 +115,11 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
         upgrade = True
     except httptools.HttpParserError as error:
         raise _refusal(head, str(error)) from None
-    method, target, version = parser.get_method(), collector.target, parser.get_http_version().encode()
-    if version not in (b"1.1", b"1.0"):
+    method, target = parser.get_method(), collector.target
+    line = b"%b %b HTTP/1." % (method, target)
+    version = _VERSIONS.get(head[len(line) - 2 : len(line) + 3])
+    if version is None or not head.startswith(line):  # HTTP/2.0, more than one space, RTSP and its like
         raise _wrong_version(head)
-    if not head.startswith(b"%b %b HTTP/%b\r\n" % (method, target, version)):
-        raise BadRequest("Malformed request line")  # more than one space, RTSP and its like
     if len(target) > limits.target:
         raise UriTooLong
     headers = collector.headers
@@ -220,7 +221,7 @@ def _transfer_encodings(head: bytes) -> bytes:
 
 
 def _wrong_version(head: bytes) -> BadRequest | VersionNotSupported:
-    line = head.split(b"\r\n", 1)[0]
-    if _VERSION.fullmatch(line.rpartition(b" ")[2]):
+    line, _, version = head.split(b"\r\n", 1)[0].rpartition(b" ")
+    if line.count(b" ") == 1 and version not in (b"HTTP/1.0", b"HTTP/1.1") and _VERSION.fullmatch(version):
         return VersionNotSupported()
     return BadRequest("Malformed request line")

@@ -21,6 +21,7 @@ MAX_FIELDS = 200
 _LENGTHS_OF_FRAMING = frozenset(
     map(len, (b"connection", b"keep-alive", b"content-length", b"transfer-encoding"))
 )
+_VERSIONS = {b"HTTP/1.1 ": b"1.1", b"HTTP/1.0 ": b"1.0"}
 _REASON = re.compile(rb"[\t \x21-\x7e\x80-\xff]*")
 _KEEP_ALIVE = re.compile(rb"(?i)(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,9})")
 
@@ -89,17 +90,17 @@ def parse_response(head: bytes, method: bytes) -> ResponseHead:
         pass  # 101 with an Upgrade field: the caller judges the status
     except httptools.HttpParserError as error:
         raise BadUpstreamReply(cause=f"malformed reply: {error}") from None
-    version: str = parser.get_http_version()
+    version = _VERSIONS.get(head[:9])
     status: int = parser.get_status_code()
-    if version not in ("1.1", "1.0") or not 100 <= status <= 599:
-        raise BadUpstreamReply(cause=f"HTTP/{version} status {status}")
+    if version is None or not 100 <= status <= 599:
+        raise BadUpstreamReply(cause=f"version or status not understood: {head[:12]!r}")
     headers = collector.headers
     if len(headers) > MAX_FIELDS:
         raise BadUpstreamReply(cause="too many reply fields")
     if trailing_space(head):
         headers = stripped(headers)
     reason = collector.reason if _REASON.fullmatch(collector.reason) else b""
-    reply = ResponseHead(status, reason, version.encode(), headers)
+    reply = ResponseHead(status, reason, version, headers)
     _read_fields(reply, method)
     return reply
 
