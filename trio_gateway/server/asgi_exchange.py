@@ -106,13 +106,18 @@ class AsgiBody:
         self.limit: int | None = None
         self.trailers: RawHeaders = []
         self.complete = not request.has_body
-        if stream is not None and request.version == b"2":
-            self.complete = stream.ended
         self.buffered = b""
-        if self.complete and stream is not None:
+        if stream is not None and stream.ended:
+            self.complete = True
             self.buffered = stream.take(STREAM_WINDOW)
             self.trailers = stream.trailers
         self.received = len(self.buffered)
+        self.whole = self.complete
+
+    async def peek(self) -> None:
+        """Wait for the first piece, where a server that is not ours says nothing else of a body."""
+        self.complete = False
+        self.buffered = await self._next()
         self.whole = self.complete
 
     async def read(self) -> bytes:

@@ -86,7 +86,9 @@ class Ingress:
             body = AsgiBody(request, receive, stream, lambda: writer.interim(100, []), min_rate)
             exchange = _exchange(config, scope, request, body, writer)
             exchange.path, exchange.query = path, query
-            if stream is not None:
+            if stream is None:
+                await body.peek()
+            else:
                 stream.attach(lambda reason: exchange.cancel(ClientGone(cause=reason)), exchange.stand_still)
             await self._serve(exchange)
         else:
