@@ -187,9 +187,12 @@ def _address_gate(config: EndpointConfig) -> Gate:
 
 
 def _service_gate(upstream: Upstream) -> Gate:
+    entry = upstream.entry
+
     def gate(exchange: Exchange) -> None:  # noqa: ARG001  a gate takes the exchange
-        if upstream.status != "active" and upstream.status != "inactive":
-            raise EndpointDisabled if upstream.status == "disabled" else EndpointUnhealthy
+        status = entry.status
+        if status != "active" and status != "inactive":
+            raise EndpointDisabled if status == "disabled" else EndpointUnhealthy
 
     return gate
 

@@ -7,6 +7,7 @@ the plan it started with; live state that the change doesn't touch is carried ov
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import trio
 from attrs import define, field, frozen
@@ -14,6 +15,7 @@ from attrs import define, field, frozen
 from trio_gateway.config.model import EndpointConfig, GatewayConfig
 from trio_gateway.domain.breaker import CircuitBreaker, State, Transition
 from trio_gateway.domain.cache import FallbackCache
+from trio_gateway.domain.registry import Registry
 from trio_gateway.domain.routes import Route, Router, routes_of
 from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.observe.events import EventLog
@@ -21,7 +23,8 @@ from trio_gateway.observe.metrics import Metrics
 from trio_gateway.proxy.compile import Endpoint, compile_endpoint
 from trio_gateway.proxy.inflight import InFlight
 from trio_gateway.proxy.network import Network
-from trio_gateway.proxy.upstream import PoolFactory, Status, Target, Upstream
+from trio_gateway.proxy.pool import Pool
+from trio_gateway.proxy.upstream import PoolFactory, Target, Upstream
 
 _SWEEP = 1.0
 
@@ -46,6 +49,7 @@ class Runtime:
     events: EventLog = field(factory=lambda: EventLog(time.time))
     access_log: AccessLog | None = None
     in_flight: InFlight = field(factory=InFlight)
+    registry: Registry = field(factory=Registry)
     upstreams: dict[str, Upstream] = field(factory=dict)
     plan: Plan = field(init=False)
 
@@ -58,7 +62,11 @@ class Runtime:
     def apply(self, config: GatewayConfig) -> None:
         """Make `config` the current one. Raises ConfigError for unusable TLS files; then nothing changed."""
         make_pool = PoolFactory(self.network)
-        upstreams = {endpoint.id: self._upstream(endpoint, make_pool) for endpoint in config.endpoints}
+        pools = {endpoint.id: self._pool(endpoint, make_pool) for endpoint in config.endpoints}
+        self.registry.load(config.endpoints, datetime.now(UTC))
+        upstreams = {
+            endpoint.id: self._upstream(endpoint, pools[endpoint.id]) for endpoint in config.endpoints
+        }
         plan = _compile(config, upstreams)
         before, self.upstreams, self.plan = self.upstreams, upstreams, plan
         for id_, old in before.items():
@@ -68,19 +76,23 @@ class Runtime:
             if kept is None:
                 self.metrics.forget(id_)
 
-    def _upstream(self, config: EndpointConfig, make_pool: PoolFactory) -> Upstream:
+    def _pool(self, config: EndpointConfig, make_pool: PoolFactory) -> Pool:
+        old = self.upstreams.get(config.id)
+        if old is not None and _same_target(old.config, config):
+            return old.pool
+        return make_pool(config, Target.of(config.url))
+
+    def _upstream(self, config: EndpointConfig, pool: Pool) -> Upstream:
         old = self.upstreams.get(config.id)
         same_rules = old is not None and old.config.circuit_breaker == config.circuit_breaker
-        target = Target.of(config.url)
         return Upstream(
-            id=config.id,
+            entry=self.registry.get(config.id),
             config=config,
-            target=target,
-            pool=old.pool if old and _same_target(old.config, config) else make_pool(config, target),
+            target=Target.of(config.url),
+            pool=pool,
             breaker=old.breaker if old and same_rules else self._breaker(config),
             cache=old.cache if old and same_rules else FallbackCache(config.circuit_breaker.cache),
             stats=self.metrics.endpoint(config.id),
-            status="disabled" if config.disabled else _kept_status(old),
         )
 
     def _breaker(self, config: EndpointConfig) -> CircuitBreaker:
@@ -115,12 +127,13 @@ class Runtime:
             upstream.pool.close()
 
 
-def _kept_status(old: Upstream | None) -> Status:
-    return old.status if old and old.status != "disabled" else "active"
-
-
 def _same_target(old: EndpointConfig, new: EndpointConfig) -> bool:
-    return (old.url, old.tls, old.pool, old.timeouts) == (new.url, new.tls, new.pool, new.timeouts)
+    return (old.url, old.tls, old.pool, old.timeouts.connect) == (
+        new.url,
+        new.tls,
+        new.pool,
+        new.timeouts.connect,
+    )
 
 
 def _compile(config: GatewayConfig, upstreams: dict[str, Upstream]) -> Plan:

@@ -7,7 +7,6 @@ on: the pool its target, the breaker its settings, the counters just the id.
 from __future__ import annotations
 
 import ssl
-from typing import Literal
 from urllib.parse import urlsplit
 
 import trio
@@ -16,13 +15,12 @@ from attrs import define, frozen
 from trio_gateway.config.model import EndpointConfig, EndpointTls
 from trio_gateway.domain.breaker import CircuitBreaker
 from trio_gateway.domain.cache import FallbackCache
+from trio_gateway.domain.registry import Entry
 from trio_gateway.errors import ConfigError, ConnectFailed, ConnectTimedOut
 from trio_gateway.observe.metrics import EndpointStats
 from trio_gateway.proxy.link import Link, tls_client_link
 from trio_gateway.proxy.network import Network
 from trio_gateway.proxy.pool import Pool
-
-Status = Literal["active", "inactive", "disabled", "unhealthy"]
 
 
 @frozen
@@ -100,16 +98,15 @@ class Connector:
 
 @define(eq=False)
 class Upstream:
-    """One endpoint's live state: status, breaker, pool, counters."""
+    """One endpoint's live state: its entry in the registry (and so its status), breaker, pool, counters."""
 
-    id: str
+    entry: Entry
     config: EndpointConfig
     target: Target
     pool: Pool
     breaker: CircuitBreaker
     cache: FallbackCache
     stats: EndpointStats
-    status: Status
 
 
 class PoolFactory:
