@@ -36,6 +36,8 @@ async def serve(exchange: Exchange, runtime: Runtime) -> None:
             await _conduct(exchange, endpoint)
         if scope.cancelled_caught:
             await _end(exchange, plan, exchange.cancel_error() or ShuttingDown())
+        else:
+            exchange.error = None  # whatever wished to end it came too late
     except GatewayError as error:
         await _end(exchange, plan, error)
     except trio.Cancelled:

@@ -20,6 +20,7 @@ from trio_gateway.domain.headers import Hop, client_address, request_id
 from trio_gateway.domain.target import split_target
 from trio_gateway.errors import (
     BadRequest,
+    ClientGone,
     GatewayError,
     MethodNotAllowed,
     RequestTimeout,
@@ -91,6 +92,8 @@ class Lane:
             if request.method in (b"CONNECT", b"TRACE"):
                 raise MethodNotAllowed(headers=_ALLOW)
             return await self._dispatch(request, head)
+        except ClientGone:
+            return False
         except GatewayError as error:
             await self._refuse(error)
             return False
