@@ -55,7 +55,8 @@ class Attempt:
         if exchange.body.whole:
             message += exchange.body.buffered
         exchange.target = self.name
-        lease = await self.pool.take(math.inf if request.method in IDEMPOTENT else _FRESH_ENOUGH)
+        max_idle = math.inf if request.method in IDEMPOTENT else _FRESH_ENOUGH
+        lease = self.pool.take_nowait(max_idle) or await self.pool.take(max_idle)
         lease.connection.exclusive |= _binds_connection(headers)
         try:
             return await self._try(exchange, lease, message)

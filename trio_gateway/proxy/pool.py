@@ -100,7 +100,12 @@ class Pool:
     # ---- taking
 
     def take_nowait(self, max_idle: float = math.inf) -> Lease | None:
-        """An idle connection that is alive and was idle for less than `max_idle` seconds, or None."""
+        """An idle connection that is alive and was idle for less than `max_idle` seconds, or None.
+
+        None too while others wait: they come first.
+        """
+        if self._waiters:
+            return None
         now = trio.current_time()
         idle = self._idle
         while idle:
@@ -120,7 +125,7 @@ class Pool:
 
         The caller bounds the time. Cancelled, nothing is taken.
         """
-        lease = None if self._waiters else self.take_nowait(max_idle)
+        lease = self.take_nowait(max_idle)
         if lease is not None:
             return lease
         connection = await self._take_place(takes_idle=True)

@@ -195,11 +195,14 @@ class H1Writer:
         """See ReplyWriter."""
         if self._head:
             head, self._head = self._head, b""
+            self.committed = True
             await self._send(head)
 
     async def write(self, data: bytes) -> None:
         """See ReplyWriter."""
-        await self._send(self._framed(data))
+        message = self._framed(data)
+        self.committed = True
+        await self._send(message)
 
     async def finish(self, data: bytes, trailers: RawHeaders) -> None:
         """See ReplyWriter. Trailers go only to clients that said `TE: trailers` (RFC 9110 6.5.1)."""
@@ -207,6 +210,7 @@ class H1Writer:
         if self._chunked:
             message += last_chunk(trailers if trailers and self._wants_trailers() else [])
         if message:
+            self.committed = True
             await self._send(message)
 
     def _framed(self, data: bytes) -> bytes:
@@ -224,15 +228,13 @@ class H1Writer:
     async def interim(self, status: int, headers: RawHeaders) -> None:
         """See ReplyWriter. HTTP/1.0 has none."""
         if self._request.version == b"1.1" and not self.committed:
-            await self._send_raw(response_head(status, b"", headers))
+            await self._send(response_head(status, b"", headers))
 
     async def _send(self, message: bytes) -> None:
-        self.committed = True
-        await self._send_raw(message)
-
-    async def _send_raw(self, message: bytes) -> None:
         try:
-            await self._link.send(message)
+            sent = self._link.send_nowait(message)
+            if sent < len(message):
+                await self._link.send(message[sent:])
         except LinkStalled as error:
             raise ClientStalled(cause=str(error)) from None
         except OSError as error:

@@ -116,16 +116,15 @@ class Lane:
                 if not searched:  # the head has begun
                     self.due = trio.current_time() + server.timeouts.head
                 searched = len(self._buffer)
-            data = await self._receive()
-            if not data:
+            if self.served or self._buffer:  # right after a reply nothing can be here yet
+                await self.link.readable()
+            data = self.link.receive_nowait()
+            if data is None:
+                await self.link.readable()
+            elif not data:
                 return None
-            self._buffer += data
-
-    async def _receive(self) -> bytes:
-        """The next bytes. Right after a reply there are none yet, so waiting comes first."""
-        if self.served or self._buffer:
-            await self.link.readable()
-        return await self.link.receive()
+            else:
+                self._buffer += data
 
     # ---- dispatch
 
