@@ -113,6 +113,7 @@ class Case:
     end: str = "completed"
 
 
+BREAKER = "circuit_breaker: {failure_threshold: 1, reset_timeout: 1}"
 CASES = [
     Case("plain", answering, get),
     Case("slow reply", slowly, get),
@@ -122,12 +123,7 @@ CASES = [
     Case("early reply", before_the_upload_ends, upload),
     Case("contended pool", slowly, contended, "pool: {max_connections: 1}"),
     Case("hanging connect", answering, unconnected, end="connect_timeout"),
-    Case(
-        "half-open breaker",
-        failing_first,
-        probing,
-        "circuit_breaker: {failure_threshold: 1, reset_timeout: 1}",
-    ),
+    Case("half-open breaker", failing_first, probing, BREAKER),
 ]
 
 
