@@ -13,7 +13,7 @@ from attrs import frozen
 
 from trio_gateway.domain.headers import Hop
 from trio_gateway.errors import BadUpstreamReply, ConnectionStale, UpstreamReset, UpstreamTruncated
-from trio_gateway.proxy.exchange import IDEMPOTENT, Body, Exchange, Reply, ReplyBody, may_replay
+from trio_gateway.proxy.exchange import IDEMPOTENT, Body, Exchange, Reply, ReplyBody, RequestBody, may_replay
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.pool import Lease, Pool
 from trio_gateway.proxy.relay import trailers_to_pass, upload
@@ -26,7 +26,7 @@ from trio_gateway.wire.body import (
 )
 from trio_gateway.wire.request import RawHeaders
 from trio_gateway.wire.response import Framing, ResponseHead, find_response_head, parse_response
-from trio_gateway.wire.serialise import request_head
+from trio_gateway.wire.serialise import chunk, last_chunk, request_head
 
 MAX_INTERIM = 8
 # A connection that idled longer may be closing just now; what can't be repeated takes a younger one.
@@ -53,17 +53,20 @@ class Attempt:
             request.method, self.join(exchange.rest, exchange.query), _framed(exchange, headers)
         )
         if exchange.body.whole:
-            message += exchange.body.buffered
+            message += _whole(exchange.body)
         exchange.target = self.name
+        exclusive = _binds_connection(headers)
         max_idle = math.inf if request.method in IDEMPOTENT else _FRESH_ENOUGH
         lease = self.pool.take_nowait(max_idle) or await self.pool.take(max_idle)
-        lease.connection.exclusive |= _binds_connection(headers)
+        lease.connection.exclusive |= exclusive
         try:
             return await self._try(exchange, lease, message)
         except UpstreamReset as error:
             if not lease.reused or not may_replay(exchange, untouched=error.retry_safe):
                 raise
-        return await self._try(exchange, await self.pool.open(), message)
+        lease = await self.pool.open()
+        lease.connection.exclusive = exclusive
+        return await self._try(exchange, lease, message)
 
     async def _try(self, exchange: Exchange, lease: Lease, message: bytes) -> Reply:
         exchange.attempts += 1
@@ -93,6 +96,14 @@ class Attempt:
         else:
             assert exchange.nursery is not None
             exchange.nursery.start_soon(upload, exchange, link, self.idle_timeout)
+
+
+def _whole(body: RequestBody) -> bytes:
+    """A body that is here, in the coding that `_framed` announces: trailers need the chunked one."""
+    if not body.trailers:
+        return body.buffered
+    end = last_chunk(trailers_to_pass(body.trailers))
+    return chunk(body.buffered) + end if body.buffered else end
 
 
 def _framed(exchange: Exchange, headers: RawHeaders) -> RawHeaders:
