@@ -175,6 +175,7 @@ class H1Writer:
         """See ReplyWriter."""
         headers, status, length = reply.headers, reply.status, reply.length
         modern = self._request.version == b"1.1"
+        self._chunked = False  # an error's reply may take the place of one that has not left
         self._body_allowed = self._request.method != b"HEAD" and status not in (204, 304)
         if length is not None and status != 204:
             headers.append((b"Content-Length", b"%d" % length))
