@@ -12,7 +12,15 @@ from datetime import UTC, datetime
 import structlog
 import trio
 
-from trio_gateway.errors import ClientError, ClientGone, GatewayError, RouteNotFound, ShuttingDown
+from trio_gateway.errors import (
+    ClientError,
+    ClientGone,
+    GatewayError,
+    RouteNotFound,
+    ShuttingDown,
+    UpstreamStalled,
+    UpstreamTruncated,
+)
 from trio_gateway.proxy.compile import Endpoint
 from trio_gateway.proxy.exchange import Exchange, Reply
 from trio_gateway.proxy.problem import own_headers, problem
@@ -123,9 +131,9 @@ async def _end(exchange: Exchange, plan: Plan, error: GatewayError) -> None:
     """Answer `error` while that is possible, else cut the reply so that the client can tell."""
     exchange.error = error
     endpoint = plan.endpoints.get(exchange.endpoint_id)
+    if endpoint is not None and isinstance(error, UpstreamTruncated | UpstreamStalled):
+        endpoint.late_failure(exchange, error)  # the head was fine, and settled so, whether it left or not
     if exchange.committed:
-        if endpoint is not None:
-            endpoint.late_failure(exchange, error)
         exchange.writer.abort()
         return
     if isinstance(error, ClientGone):  # nobody is there to read an answer
