@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+from random import Random
 from typing import Any
 
 import pytest
 import trio
+from hpack import Encoder
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 from quart import Response
 from trio.testing import MockClock
 
@@ -191,6 +206,52 @@ async def test_hostile_openings_harm_only_themselves(name: str, autojump_clock: 
         await read_all(link)
         link.close()
         assert (await bystander.fetch(b"GET", PATH)).status == 200
+
+
+def _frame(random: Random, encoder: Encoder) -> Frame:
+    """Any frame, mostly of few streams, mostly in an order that HTTP/2 does not allow."""
+    stream = random.choice([1, 1, 1, 3, 5, 2, 2**31 - 1])
+    pseudo = [(b":method", random.choice([b"GET", b"POST", b"CONNECT", b""])), (b":scheme", b"http")]
+    pseudo += [(b":authority", b"a"), (b":path", random.choice([PATH, b"/", b"*", b"\xff"]))]
+    extra = [(b"content-length", b"3"), (b"te", b"trailers"), (b":status", b"100"), (b"", b"")]
+    head = HeadersFrame(stream, data=encoder.encode([*pseudo, *random.sample(extra, random.randrange(2))]))
+    for flag in random.choice([[], ["END_HEADERS"], ["END_HEADERS"], ["END_HEADERS", "END_STREAM"]]):
+        head.flags.add(flag)
+    data = DataFrame(stream, data=bytes(random.randrange(50)))
+    if random.random() < 0.4:
+        data.flags.add("END_STREAM")
+    return random.choice(
+        [
+            head,
+            head,
+            data,
+            data,
+            RstStreamFrame(stream, error_code=random.randrange(20)),
+            WindowUpdateFrame(random.choice([0, stream]), window_increment=random.choice([1, 2**31 - 1])),
+            SettingsFrame(settings={random.randrange(1, 10): random.choice([0, 1, 65_535, 2**31 - 1])}),
+            PriorityFrame(stream, depends_on=random.choice([0, stream]), stream_weight=1),
+            PingFrame(opaque_data=b"01234567"),
+            GoAwayFrame(error_code=random.randrange(2)),
+            ContinuationFrame(stream, data=b"\x82"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_frames_in_any_order_harm_only_themselves(seed: int, autojump_clock: MockClock) -> None:
+    """Whatever valid frames follow each other, nothing is raised and nothing is left."""
+    random, encoder = Random(seed), Encoder()
+    async with second_door() as door:
+        data = OPENED + b"".join(_frame(random, encoder).serialize() for _ in range(40))
+        cut = random.randrange(len(data))
+        link = await door.connect(data[:cut])
+        await trio.sleep(1)
+        with contextlib.suppress(OSError):
+            await link.send(data[cut:])
+        with trio.move_on_after(100):
+            await read_all(link)
+        link.close()
+        await door.all_closed()
 
 
 @pytest.mark.parametrize("http2", [False, True])
