@@ -109,6 +109,28 @@ def test_breaker_states_and_transitions() -> None:
     assert value(metrics, transitions, endpoint="users", from_="half_open", to="closed") is None
 
 
+def test_health_checks_are_counted_by_result_and_timed() -> None:
+    """How many ended how, how long they took in all, and what they say now."""
+    metrics = Metrics()
+    stats = metrics.endpoint("users")
+    stats.healthy = False
+    stats.checked("passed", 0.25)
+    stats.checked("passed", 0.5)
+    stats.checked("timed_out", 10.0)
+    assert value(metrics, "endpoint_healthy", endpoint="users") == 0
+    assert value(metrics, "health_checks_total", endpoint="users", result="passed") == 2
+    assert value(metrics, "health_checks_total", endpoint="users", result="timed_out") == 1
+    assert value(metrics, "health_check_duration_seconds_count", endpoint="users") == 3
+    assert value(metrics, "health_check_duration_seconds_sum", endpoint="users") == 10.75
+
+
+def test_an_endpoint_that_is_not_monitored_has_no_health() -> None:
+    """No series says healthy of what nobody checks."""
+    metrics = Metrics()
+    served(metrics.endpoint("users"))
+    assert not [name for name, _ in scraped(metrics) if "health" in name]
+
+
 def test_the_gateways_own_counters() -> None:
     """Connections, guarded errors and lost log lines are there from the start."""
     metrics = Metrics(access_lines_dropped=lambda: 7)

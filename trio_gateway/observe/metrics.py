@@ -15,10 +15,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import accumulate
+from typing import Literal
 
 from attrs import define, field
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -28,6 +34,8 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 _BOUNDS = [*(str(bound) for bound in BUCKETS), "+Inf"]
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 _OTHER = b"other"
+
+CheckResult = Literal["passed", "failed", "timed_out"]
 
 
 @define(eq=False)
@@ -42,6 +50,9 @@ class EndpointStats:
     requests: dict[tuple[bytes, int, str], int] = field(factory=dict)  # by method, status class, reason
     transitions: dict[tuple[State, State], int] = field(factory=dict)
     latency: list[int] = field(factory=lambda: [0] * len(_BOUNDS))  # requests per bucket, not cumulated
+    healthy: bool | None = None  # what its checks say; None while it is not monitored
+    checks: dict[CheckResult, int] = field(factory=dict)
+    check_seconds: float = 0.0
 
     def start(self) -> None:
         """A request came for this endpoint."""
@@ -72,6 +83,11 @@ class EndpointStats:
         self.breaker_state = transition.to_state
         change = (transition.from_state, transition.to_state)
         self.transitions[change] = self.transitions.get(change, 0) + 1
+
+    def checked(self, result: CheckResult, duration: float) -> None:
+        """A health check ended after `duration` seconds."""
+        self.checks[result] = self.checks.get(result, 0) + 1
+        self.check_seconds += duration
 
 
 @define(eq=False)
@@ -129,6 +145,8 @@ class GatewayCollector(Collector):
         yield from _bytes(endpoints)
         yield _breaker_states(endpoints)
         yield _breaker_transitions(endpoints)
+        yield _healths(endpoints)
+        yield from _checks(endpoints)
 
 
 _Endpoints = list[tuple[str, EndpointStats]]
@@ -227,3 +245,32 @@ def _breaker_transitions(endpoints: _Endpoints) -> Metric:
         for (before, after), count in stats.transitions.copy().items():
             family.add_metric((endpoint_id, before.value, after.value), count)
     return family
+
+
+def _healths(endpoints: _Endpoints) -> Metric:
+    family = GaugeMetricFamily(
+        "trio_gateway_endpoint_healthy",
+        "1 while the endpoint's health checks find it healthy, 0 while they don't.",
+        labels=("endpoint",),
+    )
+    for endpoint_id, stats in endpoints:
+        if stats.healthy is not None:
+            family.add_metric((endpoint_id,), stats.healthy)
+    return family
+
+
+def _checks(endpoints: _Endpoints) -> Iterator[Metric]:
+    results = CounterMetricFamily(
+        "trio_gateway_health_checks", "Health checks, by how they ended.", labels=("endpoint", "result")
+    )
+    durations = SummaryMetricFamily(
+        "trio_gateway_health_check_duration_seconds", "How long health checks took.", labels=("endpoint",)
+    )
+    for endpoint_id, stats in endpoints:
+        checks, seconds = stats.checks.copy(), stats.check_seconds
+        for result, count in checks.items():
+            results.add_metric((endpoint_id, result), count)
+        if checks:
+            durations.add_metric((endpoint_id,), sum(checks.values()), seconds)
+    yield results
+    yield durations
