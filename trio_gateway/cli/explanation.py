@@ -1,0 +1,326 @@
+"""What would become of a request: the gateway's own code asked, with nothing sent.
+
+A runtime takes the config as it would for serving, over a network without a single address. The router,
+the gates, the layers and the compiled joins and header rules are those that serve; only the last step,
+taking a connection, is left out. Live state is that of a gateway which has just started.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import cast
+
+import attrs
+import trio
+from attrs import frozen
+
+from trio_gateway.config.load import Loaded
+from trio_gateway.config.model import EndpointConfig, MatchConfig
+from trio_gateway.config.show import HIDDEN, effective
+from trio_gateway.domain.access import within
+from trio_gateway.domain.headers import Hop, client_address, request_id
+from trio_gateway.domain.routes import Match, Route, Router, routes_of
+from trio_gateway.domain.target import split_target
+from trio_gateway.errors import GatewayError, RouteNotFound
+from trio_gateway.proxy.compile import Endpoint, Gate
+from trio_gateway.proxy.exchange import Exchange, Handler, ReplyWriter
+from trio_gateway.proxy.forward import Attempt
+from trio_gateway.proxy.network import MemoryNetwork
+from trio_gateway.proxy.runtime import Plan, Runtime
+from trio_gateway.server.h1 import NoBody
+from trio_gateway.wire.request import RequestHead, parse_request
+
+_NEW_ID = b"<a new id>"
+
+
+@frozen
+class Question:
+    """A request as somebody asks about it: the head's bytes, who sends it, and whether over TLS."""
+
+    head: bytes
+    peer: str
+    tls: bool = False
+
+
+@frozen
+class RouteTaken:
+    """The route: what of the path it consumed, what is left, and why it won."""
+
+    endpoint: str
+    pattern: str
+    why: str
+    consumed: str
+    rest: str
+    passed_over: tuple[str, ...] = ()
+
+
+@frozen
+class Verdict:
+    """What one gate says."""
+
+    gate: str
+    says: str
+
+
+@frozen
+class Sent:
+    """What would go upstream, secrets of the config hidden."""
+
+    connect_to: str
+    url: str
+    method: str
+    headers: tuple[tuple[str, str], ...]
+
+
+@frozen
+class Answered:
+    """What the gateway would answer by itself; no `status` where the request leaves the proxied paths."""
+
+    status: int | None
+    code: str
+    detail: str
+
+
+@frozen
+class Explanation:
+    """All that is known before anything is sent: either `sent` or `answered` is there."""
+
+    method: str
+    target: str
+    host: str
+    client: str
+    route: RouteTaken | None = None
+    gates: tuple[Verdict, ...] = ()
+    layers: tuple[str, ...] = ()
+    sent: Sent | None = None
+    answered: Answered | None = None
+    hints: tuple[str, ...] = ()
+
+
+def explain(loaded: Loaded, question: Question) -> Explanation:
+    """Ask the gateway of `loaded`. Raises ConfigError when its TLS files can't be used."""
+    return trio.run(_explain, loaded, question)
+
+
+async def _explain(loaded: Loaded, question: Question) -> Explanation:
+    runtime = Runtime(MemoryNetwork())
+    runtime.apply(loaded.config)
+    found = Explanation("", "", "", question.peer)
+    try:
+        request = parse_request(question.head, loaded.config.server.limits)
+        exchange = _exchange(request, question, runtime.plan)
+        found = Explanation(
+            _text(request.method), _text(request.target), _text(request.host), exchange.client
+        )
+        return _ask(found, exchange, runtime.plan, loaded)
+    except GatewayError as error:
+        return attrs.evolve(found, answered=_answer(error))
+    finally:
+        runtime.close()
+
+
+def _exchange(request: RequestHead, question: Question, plan: Plan) -> Exchange:
+    """The exchange as the lane makes it. Raises BadRequest for a malformed target."""
+    path, query, authority = split_target(request.target)
+    request.host = authority or request.host
+    networks = plan.config.server.trusted_proxies
+    trusted = within(question.peer, networks)
+    name, tracing = plan.request_id_header.lower(), plan.config.tracing
+    inbound = next((value for key, value in request.headers if key.lower() == name), None)
+    hop = Hop(
+        request_id=request_id(inbound, tracing.trust_inbound_request_id, lambda: _NEW_ID),
+        peer=question.peer.encode(),
+        trusted=trusted,
+        scheme=b"https" if question.tls else b"http",
+        host=request.host,
+        prefix=b"",
+        version=request.version,
+    )
+    client = client_address(question.peer, request.headers, networks) if trusted else question.peer
+    body = NoBody()
+    body.length = request.length
+    writer = cast(ReplyWriter, None)  # nobody answers
+    exchange = Exchange(request, body, writer, hop, client, trio.current_time(), "explain")
+    exchange.path, exchange.query = path, query
+    return exchange
+
+
+def _ask(found: Explanation, exchange: Exchange, plan: Plan, loaded: Loaded) -> Explanation:
+    """Go the request's way, gate by gate, as far as it leads."""
+    path, prefix = exchange.path, plan.prefix
+    if not (path == prefix or path.startswith(prefix + b"/")):
+        detail = f"only what stands under {_text(prefix)} is proxied"
+        return attrs.evolve(found, answered=Answered(None, "not_proxied", detail))
+    match = _match(plan.router, exchange)
+    if match is None:
+        hints = tuple(_nearly(exchange, plan))
+        return attrs.evolve(found, answered=_answer(RouteNotFound()), hints=hints)
+    exchange.rest, exchange.hop.prefix = match.rest, match.prefix
+    found = attrs.evolve(found, route=_route(match, exchange, plan))
+    gates, refused = _through_gates(match.value.gates, exchange)
+    found = attrs.evolve(found, gates=tuple(gates), answered=refused)
+    if refused is not None:
+        return found
+    layers, attempt = unwrapped(match.value.handler)
+    return attrs.evolve(found, layers=layers, sent=_sent(attempt, exchange, match.value, loaded))
+
+
+def _answer(error: GatewayError) -> Answered:
+    return Answered(error.status, error.code, error.detail)
+
+
+# ---- the route ------------------------------------------------------------------------------------
+
+
+def _match(router: Router[Endpoint], exchange: Exchange) -> Match[Endpoint] | None:
+    request = exchange.request
+    return router.match(request.method, exchange.path, exchange.query, request.host, request.headers)
+
+
+def _route(match: Match[Endpoint], exchange: Exchange, plan: Plan) -> RouteTaken:
+    others = [endpoint for endpoint in plan.endpoints.values() if endpoint is not match.value]
+    passed_over = [
+        f"{other.value.id}: {_why_not(other, match, plan)}"
+        for other in (_match(_alone(endpoint, plan), exchange) for endpoint in others)
+        if other is not None
+    ]
+    return RouteTaken(
+        endpoint=match.value.id,
+        pattern=_text(match.pattern),
+        why=_why(match),
+        consumed=_text(match.prefix),
+        rest=_text(match.rest),
+        passed_over=tuple(passed_over),
+    )
+
+
+def _alone(endpoint: Endpoint, plan: Plan, narrowing: MatchConfig | None = None) -> Router[Endpoint]:
+    """A router that knows one endpoint."""
+    config = endpoint.config
+    return Router(
+        plan.prefix,
+        [
+            Route(endpoint, pattern, kind, narrowing or config.match, 0, config.path.strip_prefix)
+            for pattern, kind in routes_of(config)
+        ],
+    )
+
+
+def _why(match: Match[Endpoint]) -> str:
+    config = match.value.config
+    if _kind(match) == "match":
+        reason = f"match.prefix {config.match.prefix}"
+    elif match.pattern.count(b"/") > 1:
+        reason = f"version {config.version} and name {config.name}"
+    else:
+        reason = f"name {config.name}"
+    narrowed = narrowing_of(config)
+    return reason + (f", narrowed by {', '.join(narrowed)}" if narrowed else "")
+
+
+def narrowing_of(config: EndpointConfig) -> list[str]:
+    """The fields of `match` that ask something beside the path."""
+    return [name for name in ("hosts", "methods", "headers", "query") if getattr(config.match, name)]
+
+
+def _kind(match: Match[Endpoint]) -> str:
+    return dict(routes_of(match.value.config))[match.pattern]
+
+
+def _why_not(other: Match[Endpoint], taken: Match[Endpoint], plan: Plan) -> str:
+    """The first rule by which `taken` comes before `other`."""
+    if _kind(other) != _kind(taken):
+        return "a name comes before a match.prefix"
+    if other.pattern.count(b"/") != taken.pattern.count(b"/"):
+        return f"{_text(other.pattern)} is shorter"
+    if other.value.config.match.priority != taken.value.config.match.priority:
+        return "its match.priority is lower"
+    order = list(plan.endpoints)
+    later = order.index(other.value.id) > order.index(taken.value.id)
+    return "it stands later in the file" if later else "its path is the same"
+
+
+def _nearly(exchange: Exchange, plan: Plan) -> list[str]:
+    """The endpoints that would have matched if they were not narrowed."""
+    return [
+        f"{endpoint.id} fits the path, but not by its {', '.join(narrowing_of(endpoint.config))}"
+        for endpoint in plan.endpoints.values()
+        if narrowing_of(endpoint.config) and _match(_alone(endpoint, plan, MatchConfig()), exchange)
+    ]
+
+
+# ---- gates and layers -----------------------------------------------------------------------------
+
+
+def _through_gates(gates: Sequence[Gate], exchange: Exchange) -> tuple[list[Verdict], Answered | None]:
+    verdicts: list[Verdict] = []
+    for gate in gates:
+        name = _made_by(gate).strip("_").removesuffix("_gate")
+        try:
+            reply = gate(exchange)
+        except GatewayError as error:
+            return [*verdicts, Verdict(name, f"refuses with {error.status}")], _answer(error)
+        if reply is not None:
+            answered = Answered(reply.status, "answered", f"the {name} gate answers by itself")
+            return [*verdicts, Verdict(name, f"answers {reply.status}")], answered
+        verdicts.append(Verdict(name, "passes"))
+    return verdicts, None
+
+
+def unwrapped(handler: Handler) -> tuple[tuple[str, ...], Attempt]:
+    """The names of the layers, outermost first, and the attempt inside them.
+
+    A layer is a closure over the `handler` that it wraps, and is called what made it.
+    """
+    names: list[str] = []
+    while not isinstance(handler, Attempt):
+        names.append(_made_by(handler))
+        handler = inspect.getclosurevars(handler).nonlocals["handler"]
+    return tuple(names), handler
+
+
+def _made_by(closure: object) -> str:
+    return getattr(closure, "__qualname__", "").partition(".")[0]
+
+
+# ---- what would be sent ---------------------------------------------------------------------------
+
+
+def _sent(attempt: Attempt, exchange: Exchange, endpoint: Endpoint, loaded: Loaded) -> Sent:
+    request, target = exchange.request, endpoint.upstream.target
+    rest = attempt.join(exchange.rest, exchange.query)
+    url = (b"https://" if target.tls else b"http://") + target.authority + rest
+    fields = attempt.request_headers(request.headers, exchange.hop)
+    index = loaded.config.endpoints.index(endpoint.config)
+    shown = effective(loaded.config, loaded.positions)["endpoints"][index]
+    secrets = _secret_fields(endpoint.config, shown)
+    return Sent(
+        connect_to=attempt.name,
+        url=_without_secret_query(_text(url), endpoint.config.url, shown["url"]),
+        method=_text(request.method),
+        headers=tuple(secrets.get(field, field) for field in ((_text(n), _text(v)) for n, v in fields)),
+    )
+
+
+def _secret_fields(config: EndpointConfig, shown: dict[str, dict[str, dict[str, dict[str, str]]]]) -> _Fields:
+    """The configured fields that `check` would not show, each with what it would."""
+    hidden: _Fields = {}
+    for action in ("set", "add"):
+        for name, value in getattr(config.headers.request, action).items():
+            hidden[(name, value)] = (name, shown["headers"]["request"][action][name])
+    return hidden
+
+
+_Fields = dict[tuple[str, str], tuple[str, str]]
+
+
+def _without_secret_query(url: str, configured: str, shown: str) -> str:
+    query, shown_query = configured.partition("?")[2], shown.partition("?")[2]
+    if not query or query == shown_query:
+        return url
+    return url.replace(query, shown_query or HIDDEN, 1)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("ascii", "backslashreplace")
