@@ -340,7 +340,7 @@ async def test_the_end_of_the_connection_ends_its_exchanges(autojump_clock: Mock
 
 
 async def test_a_truncated_reply_is_reset(autojump_clock: MockClock) -> None:
-    """What was cut doesn't look whole, and the neighbours live."""
+    """What there is of a reply arrives, it doesn't look whole, and the neighbours live."""
 
     async def serve(exchange: Exchange) -> None:
         exchange.writer.start(Reply(200, [], Body()))
@@ -349,6 +349,7 @@ async def test_a_truncated_reply_is_reset(autojump_clock: MockClock) -> None:
 
     async with second_door(serve) as door, door.h2() as client:
         reply = await client.fetch(b"GET", PATH)
+        assert (reply.status, bytes(reply.body)) == (200, b"half")
         assert (reply.ended, reply.reset) == (False, ErrorCodes.INTERNAL_ERROR)
         assert (await client.fetch(b"GET", b"/")).status == 200
 

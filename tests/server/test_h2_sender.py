@@ -130,6 +130,20 @@ async def test_a_stream_that_h2_has_closed_is_lost(autojump_clock: MockClock) ->
         assert (it.losses, it.ends, lost.closed) == ([1], [3], True)
 
 
+async def test_a_cut_reply_is_spilled_first(autojump_clock: MockClock) -> None:
+    """What the windows allow goes to h2 at once, and no more; a reply that is whole ends."""
+    async with bench(2) as it:
+        cut = it.outbox(1, b"x" * 70_000, whole=False)
+        it.outbox(3, b"whole")
+        for stream_id in (1, 3, 5):
+            it.sender.spill(stream_id)
+        assert (cut.ended, it.ends) == (False, [3])
+        it.connection.reset_stream(1)
+        it.sender.drop(1)
+        await wait_all_tasks_blocked()
+        assert it.data_order() == [1, 1, 1, 1, 3]
+
+
 async def test_words_of_h2_go_before_the_end(autojump_clock: MockClock) -> None:
     """`close` drops the outboxes, sends what h2 has to say, and ends `run`."""
     async with bench(1) as it:

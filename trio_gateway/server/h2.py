@@ -191,7 +191,7 @@ class H2(H2Protocol):
             stream_id,
         )
         stream.on_taken = lambda size: self._credit(stream_id, size)
-        stream.on_reset = lambda: self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+        stream.on_reset = lambda: self._cut(stream_id)
         outbox.on_wait = stream.waits
         self._streams[stream_id] = stream
         self._sender.outboxes[stream_id] = outbox
@@ -292,6 +292,14 @@ class H2(H2Protocol):
             self.connection.reset_stream(stream_id, code)
         self._abandon(stream_id, reason)
         self._sender.stir()
+
+    def _cut(self, stream_id: int) -> None:
+        """The reply breaks off; the client gets what there is of it, and sees the cut."""
+        outbox = self._sender.outboxes.get(stream_id)
+        if outbox is not None:
+            self._sender.spill(stream_id)
+            if not outbox.ended:
+                self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
 
     def _abandon(self, stream_id: int, reason: str) -> None:
         self._sender.drop(stream_id)

@@ -43,6 +43,12 @@ class Sender:
         """There is something to send."""
         self._wake.set()
 
+    def spill(self, stream_id: int) -> None:
+        """Hand what the windows allow of a stream to h2 at once: its reply is about to be cut."""
+        outbox = self.outboxes.get(stream_id)
+        while outbox is not None and outbox.waiting and self._emit(outbox) >= 0:
+            pass
+
     def drop(self, stream_id: int) -> None:
         """Send nothing more of a stream."""
         if outbox := self.outboxes.pop(stream_id, None):
