@@ -339,5 +339,5 @@ async def test_a_connection_over_many_requests_leaves_nothing(autojump_clock: Mo
         await trio.sleep(1)
         (connection,) = door.door._connections
         protocol: Any = connection.protocol
-        assert (protocol._streams, protocol._uploads, protocol._sender.outboxes) == ({}, {}, {})
+        assert (protocol._streams, protocol._inflows, protocol._sender.outboxes) == ({}, {}, {})
         assert protocol.idle

@@ -45,16 +45,16 @@ from hypercorn.protocol.h2 import H2Protocol
 
 from trio_gateway.config.model import ServerConfig
 from trio_gateway.server.asgi_stream import AsgiStream
-from trio_gateway.server.h2_connection import MAX_STREAMS, STREAM_WINDOW, ClientConnection, FloodAccount
+from trio_gateway.server.h2_connection import MAX_STREAMS, ClientConnection, FloodAccount
 from trio_gateway.server.h2_head import H2Head, MalformedFields, read_head, read_trailers
 from trio_gateway.server.h2_sender import Sender
+from trio_gateway.server.inflow import Inflow
 from trio_gateway.server.outbox import Outbox
 
 _DRAIN_PING = b"draining"
 _ROUND_TRIP = 1.0
 _SMALL_UPDATE = 1024
 _EARNED_BY_DATA = 3  # clients may answer each DATA frame with a ping and two window updates
-_CREDIT_STEP = STREAM_WINDOW // 4
 
 
 @define(frozen=True)
@@ -62,14 +62,6 @@ class Incomplete(Event):
     """Bytes came that complete no frame; `complete` tells that the rest followed."""
 
     complete: bool
-
-
-@define(eq=False)
-class _Upload:
-    """One request body's account: bytes still due by Content-Length, and bytes to be credited."""
-
-    due: int | None
-    uncredited: int = 0
 
 
 class H2(H2Protocol):
@@ -84,7 +76,7 @@ class H2(H2Protocol):
         self.connection = ClientConnection(limits.head, decoded=8 * limits.head)
         self._server = server_config
         self._streams: dict[int, AsgiStream] = {}
-        self._uploads: dict[int, _Upload] = {}
+        self._inflows: dict[int, Inflow] = {}
         self._flood = FloodAccount(trio.current_time())
         self._sender = Sender(
             self.connection,
@@ -195,7 +187,7 @@ class H2(H2Protocol):
         outbox.on_wait = stream.waits
         self._streams[stream_id] = stream
         self._sender.outboxes[stream_id] = outbox
-        self._uploads[stream_id] = _Upload(_content_length(head))
+        self._inflows[stream_id] = Inflow(head.headers)
         stream.ended = ended
         stream.begin(
             Request(
@@ -209,17 +201,15 @@ class H2(H2Protocol):
         )
 
     def _on_data(self, event: DataReceived) -> None:
-        stream, upload = self._streams.get(event.stream_id), self._uploads.get(event.stream_id)
+        stream, inflow = self._streams.get(event.stream_id), self._inflows.get(event.stream_id)
         data = event.data or b""
-        if stream is None or upload is None or stream.closed:
+        if stream is None or inflow is None or stream.closed:
             return
         if not data and event.stream_ended is None:
             self._spend()
-        if upload.due is not None:
-            upload.due -= len(data)
-            if upload.due < 0:
-                self._mismatch(event.stream_id)
-                return
+        if not inflow.fits(len(data)):
+            self._mismatch(event.stream_id)
+            return
         stream.feed(data)
         padding = (event.flow_controlled_length or 0) - len(data)
         if padding:
@@ -236,10 +226,10 @@ class H2(H2Protocol):
                 stream.trailers = trailers
 
     def _on_end(self, event: StreamEnded) -> None:
-        stream, upload = self._streams.get(event.stream_id), self._uploads.get(event.stream_id)
-        if stream is None or upload is None or stream.closed:
+        stream, inflow = self._streams.get(event.stream_id), self._inflows.get(event.stream_id)
+        if stream is None or inflow is None or stream.closed:
             return
-        if upload.due:
+        if not inflow.may_end:
             self._mismatch(event.stream_id)
         else:
             stream.end(stream.trailers)
@@ -273,16 +263,12 @@ class H2(H2Protocol):
 
     def _credit(self, stream_id: int, size: int) -> None:
         """Give window back, in steps: the bytes went on."""
-        upload, stream = self._uploads.get(stream_id), self._streams.get(stream_id)
-        if upload is None or stream is None or stream.ended or stream.closed:
+        inflow, stream = self._inflows.get(stream_id), self._streams.get(stream_id)
+        if inflow is None or stream is None or stream.ended or stream.closed:
             return
-        upload.uncredited += size
-        if upload.uncredited >= _CREDIT_STEP:
-            try:
-                self.connection.increment_flow_control_window(upload.uncredited, stream_id)
-            except ProtocolError:
-                return  # it was closed meanwhile
-            upload.uncredited = 0
+        if step := inflow.credit(size):
+            with contextlib.suppress(ProtocolError):  # it may be closed already
+                self.connection.increment_flow_control_window(step, stream_id)
             self._sender.stir()
 
     # ---- ends
@@ -366,7 +352,7 @@ class H2(H2Protocol):
 
     async def _retire(self, stream_id: int) -> None:
         del self._streams[stream_id]
-        self._uploads.pop(stream_id, None)
+        self._inflows.pop(stream_id, None)
         self._sender.drop(stream_id)
         if not self.closed:
             self._shut_when_drained()
@@ -379,9 +365,3 @@ class H2(H2Protocol):
         if stream is not None and not stream.ended:
             with contextlib.suppress(ProtocolError):
                 self.connection.reset_stream(stream_id, ErrorCodes.NO_ERROR)
-
-
-def _content_length(head: H2Head) -> int | None:
-    """The length that the body must have; None where there is none, or one for others to refuse."""
-    values = [value for name, value in head.headers if name == b"content-length"]
-    return int(values[0]) if len(values) == 1 and values[0].isdigit() and len(values[0]) <= 18 else None
