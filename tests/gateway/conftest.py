@@ -1,0 +1,32 @@
+"""The two doors of the gateway: every behaviour test runs through both, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.stage import Door, in_virtual_time
+
+
+@pytest.fixture(params=["lane", "h2"])
+def door(request: pytest.FixtureRequest) -> Door:
+    """Each door in turn."""
+    return Door(request.param)
+
+
+@pytest.fixture
+def lane() -> Door:
+    """The HTTP/1.1 door alone, for what HTTP/2 has no words for."""
+    return Door("lane")
+
+
+@pytest.fixture
+def h2() -> Door:
+    """The HTTP/2 door alone, for what HTTP/1.1 has no words for."""
+    return Door("h2")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Behind a door time is virtual: no test of it waits a real second."""
+    for item in items:
+        if not {"door", "lane", "h2"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.trio(run=in_virtual_time), append=False)

@@ -1,0 +1,249 @@
+"""A whole gateway in memory, approached through one of its two doors, and what must be true behind a test.
+
+`Door("lane")` and `Door("h2")` stage the same gateway; a test says what happens on it once. Leaving the
+stage checks that nothing is left: no exchange, no permit, no upstream connection but idle ones, no bug.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import trio
+import yaml
+from attrs import define, field, frozen
+from trio.abc import Clock
+from trio.testing import MockClock
+
+from tests.support.agreement import agreed
+from tests.support.client import Answer
+from tests.support.doors import Call, Caller, H2Caller, LaneCaller
+from tests.support.gateway import BACKEND, GATEWAY, Lines, World
+from tests.support.upstream import Received, Script, Upstream, Wire, answering
+from trio_gateway.config.load import parse_config
+from trio_gateway.proxy.link import Link
+from trio_gateway.proxy.network import MemoryNetwork
+from trio_gateway.proxy.upstream import Upstream as Target
+from trio_gateway.supervisor import Gateway
+
+METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+USERS = "/orchestrator/users"
+_REASON = 13  # where an access line says why the exchange ended
+_LINGER = 2.5  # what lingers has gone behind it, what idles in the pool has not
+
+
+def in_virtual_time(main: Any, clock: Clock | None = None, instruments: Sequence[Any] = ()) -> Any:
+    """Run a test on a clock that jumps as soon as everybody waits."""
+    return trio.run(main, clock=clock or MockClock(autojump_threshold=0), instruments=instruments)
+
+
+@define
+class StageNetwork(MemoryNetwork):
+    """Remembers the gateway's connections to its upstreams. With `tcp` clients come over loopback."""
+
+    tcp: bool = False
+    upstream_links: list[Link] = field(factory=list)
+
+    async def connect(self, host: str, port: int) -> Link:
+        """See Network."""
+        if (host, port) == GATEWAY and self.tcp:
+            return await self._connect_tcp()
+        link = await MemoryNetwork.connect(self, host, port)
+        if (host, port) != GATEWAY:
+            self.upstream_links.append(link)
+        return link
+
+    async def _connect_tcp(self) -> Link:
+        await trio.lowlevel.checkpoint()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            here = socket.create_connection(server.getsockname())
+            there, _ = server.accept()
+        here.setblocking(False)
+        there.setblocking(False)
+        address = (self.client_host, here.getsockname()[1])
+        self.listeners[GATEWAY].offer(Link(there, address, GATEWAY))
+        return Link(here, GATEWAY, address)
+
+
+@define
+class Stage:
+    """A running gateway, its scripted backend, and clients that come through one door."""
+
+    world: World
+    door: str
+    callers: list[Caller] = field(factory=list)
+
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway."""
+        return self.world.gateway
+
+    @property
+    def network(self) -> StageNetwork:
+        """Where its connections come from."""
+        assert isinstance(self.world.network, StageNetwork)
+        return self.world.network
+
+    @property
+    def backend(self) -> Upstream:
+        """The endpoint `users`'s."""
+        return self.world.backend
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """For what runs beside the test."""
+        return self.world.nursery
+
+    def target(self, name: str = "users") -> Target:
+        """An endpoint's live state."""
+        return self.gateway.runtime.upstreams[name]
+
+    def reasons(self) -> list[object]:
+        """Why each exchange ended, from its access line."""
+        return [line[_REASON] for line in self.world.lines]
+
+    def open_upstream(self) -> int:
+        """Connections to upstreams that the gateway holds."""
+        return sum(not link.closed for link in self.network.upstream_links)
+
+    # ---- clients
+
+    async def connect(self) -> Caller:
+        """A new client connection."""
+        link = await self.network.connect(*GATEWAY)
+        caller: Caller
+        if self.door == "lane":
+            caller = LaneCaller(link)
+        else:
+            caller = await H2Caller.start(link, self.nursery)
+        self.callers.append(caller)
+        return caller
+
+    async def open(self, method: str, target: str, *fields: str, **how: Any) -> Call:
+        """A request on a connection of its own; see `Caller.open`."""
+        return await (await self.connect()).open(method, target, *fields, **how)
+
+    async def fetch(self, method: str, target: str, *fields: str, body: bytes | None = None) -> Answer:
+        """A whole request on a connection of its own, and its reply."""
+        caller = await self.connect()
+        try:
+            return await caller.fetch(method, target, *fields, body=body)
+        finally:
+            caller.vanish()
+
+    async def get(self, rest: str = "", *fields: str) -> Answer:
+        """GET something of `users`."""
+        return await self.fetch("GET", USERS + rest, *fields)
+
+    async def post(self, body: bytes, rest: str = "", *fields: str) -> Answer:
+        """POST to `users`."""
+        return await self.fetch("POST", USERS + rest, *fields, body=body)
+
+    # ---- upstreams
+
+    async def serve(self, script: Script, host: str, port: int = 80) -> Upstream:
+        """One more backend."""
+        backend = Upstream(script)
+        await self.nursery.start(backend.serve, self.network, host, port)
+        return backend
+
+    # ---- the end
+
+    async def settle(self) -> None:
+        """Let every client go, then check that nothing is left."""
+        for caller in self.callers:
+            caller.vanish()
+        await trio.sleep(_LINGER)
+        runtime = self.gateway.runtime
+        assert runtime.metrics.handler_errors == 0
+        assert self.world.idle(), [up.pool for up in runtime.upstreams.values()]
+        assert not self.gateway.server.lanes
+        assert self.open_upstream() == sum(up.pool.statistics().idle for up in runtime.upstreams.values())
+
+
+@frozen
+class Door:
+    """How clients come: `lane` for HTTP/1.1, `h2` for HTTP/2 by the Quart route."""
+
+    name: str
+
+    @asynccontextmanager
+    async def stage(
+        self,
+        script: Script = answering,
+        endpoint: Mapping[str, Any] | None = None,
+        *,
+        server: Mapping[str, Any] | None = None,
+        others: Iterable[Mapping[str, Any]] = (),
+        tcp: bool = False,
+        **top: Any,
+    ) -> AsyncIterator[Stage]:
+        """A running gateway before a scripted backend.
+
+        `endpoint` adds to the endpoint `users`, `server` to that block, `top` further blocks, `others`
+        further endpoints.
+        """
+        text = config_text(endpoint, server=server, others=others, **top)
+        network, lines = StageNetwork(tcp=tcp), Lines()
+        if tcp:  # the kernel needs a moment of real time before each jump
+            _clock().autojump_threshold = 0.005
+        loaded = parse_config(text, "test.yaml", {}).require()
+        gateway = Gateway(loaded, network=network, access_log=lines)  # type: ignore[arg-type]
+        backend = Upstream(script)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(backend.serve, network, *BACKEND)
+            await nursery.start(gateway.run)
+            stage = Stage(World(network, gateway, backend, nursery, lines.records), self.name)
+            yield stage
+            await stage.settle()
+            nursery.cancel_scope.cancel()
+
+
+def _clock() -> MockClock:
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    return clock
+
+
+def config_text(
+    endpoint: Mapping[str, Any] | None = None,
+    *,
+    server: Mapping[str, Any] | None = None,
+    others: Iterable[Mapping[str, Any]] = (),
+    **top: Any,
+) -> str:
+    """The config of a stage, as YAML."""
+    users = {"url": "http://backend.example/", "name": "users", "methods": METHODS, **(endpoint or {})}
+    bind = {"bind": [f"{GATEWAY[0]}:{GATEWAY[1]}"], "h2c": True}
+    return yaml.safe_dump({"server": {**bind, **(server or {})}, "endpoints": [users, *others], **top})
+
+
+# ---- scripts ----------------------------------------------------------------------------------------
+
+Reply = bytes | Callable[[Received], bytes]
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def recording(seen: list[Received], reply: Reply = OK) -> Script:
+    """A backend that notes each request, once three parsers agree on it, and answers `reply`."""
+    return partial(_record, seen, reply)
+
+
+async def _record(seen: list[Received], reply: Reply, wire: Wire) -> None:
+    while True:
+        wire.raw = b""
+        received = await wire.request()
+        reading = agreed(wire.raw)
+        assert (reading.method, reading.target) == (received.method, received.target)
+        assert reading.body == received.body
+        seen.append(received)
+        await wire.send(reply(received) if callable(reply) else reply)
+
+
+async def silent(wire: Wire) -> None:
+    """A backend that takes a request and never answers."""
+    await wire.request()
+    await wire.closed()
