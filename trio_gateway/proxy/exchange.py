@@ -198,15 +198,21 @@ class Exchange:
         return self.writer.committed
 
     def wait_for(self, what: Wait, seconds: float) -> None:
-        """Move the one deadline: from now on the exchange waits for `what`, this long."""
+        """Move the one deadline: from now on the exchange waits for `what`, this long.
+
+        A deadline that has passed stands: its cancellation is on its way and must find its reason.
+        """
+        scope = self.scope
+        if scope is not None and scope.cancel_called:
+            return
         deadline = trio.current_time() + seconds
         if deadline >= self.latest:
             deadline = self.latest
             if what is not Wait.UPSTREAM_HEAD:  # 504 either way, but that one is the upstream's
                 what = Wait.TOTAL
         self.waiting = what
-        if self.scope is not None:
-            self.scope.deadline = deadline
+        if scope is not None:
+            scope.deadline = deadline
 
     def stand_still(self) -> None:
         """Nobody but the client keeps us waiting now; its own timers rule."""
