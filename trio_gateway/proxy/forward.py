@@ -16,7 +16,7 @@ from trio_gateway.errors import BadUpstreamReply, ConnectionStale, UpstreamReset
 from trio_gateway.proxy.exchange import IDEMPOTENT, Body, Exchange, Reply, ReplyBody, RequestBody, may_replay
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.pool import Lease, Pool
-from trio_gateway.proxy.relay import trailers_to_pass, upload
+from trio_gateway.proxy.relay import await_upstream, trailers_to_pass, upload
 from trio_gateway.wire.body import (
     BodyDecoder,
     ChunkedDecoder,
@@ -86,6 +86,8 @@ class Attempt:
             sent = link.send_nowait(message)
         except OSError as error:
             raise ConnectionStale(cause=str(error)) from None
+        if sent < len(message) or not exchange.body.whole:  # each piece that it takes arms `timeout` anew
+            link.begin_message(lambda: await_upstream(exchange, self.idle_timeout))
         if sent < len(message):
             try:
                 await link.send(message[sent:])

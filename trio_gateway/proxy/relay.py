@@ -54,6 +54,7 @@ async def relay(exchange: Exchange, reply: Reply, idle_timeout: float) -> None:
             await writer.write(data)
             pieces += 1
             if pieces % _PIECES_BEFORE_YIELD == 0:
+                exchange.wait_for(Wait.UPSTREAM_BODY, idle_timeout)  # nobody kept us waiting
                 await trio.lowlevel.checkpoint()
         await writer.finish(b"", trailers_to_pass(body.trailers))
     finally:
@@ -81,18 +82,19 @@ async def upload(exchange: Exchange, link: Link, idle_timeout: float) -> None:
     except GatewayError as error:
         exchange.cancel(error)
     except OSError:
-        _await_upstream(exchange, idle_timeout)
+        await_upstream(exchange, idle_timeout)
 
 
 async def _next_piece(exchange: Exchange, idle_timeout: float) -> bytes:
     if not exchange.committed:
         exchange.wait_for(Wait.CLIENT_BODY, exchange.body_idle_timeout)
     data = await exchange.body.read()
-    _await_upstream(exchange, idle_timeout)
+    await_upstream(exchange, idle_timeout)
     return data
 
 
-def _await_upstream(exchange: Exchange, idle_timeout: float) -> None:
+def await_upstream(exchange: Exchange, idle_timeout: float) -> None:
+    """The upstream alone keeps us waiting from now on: for the reply's head, or for more of its body."""
     if exchange.committed:
         exchange.wait_for(Wait.UPSTREAM_BODY, idle_timeout)
     else:
