@@ -271,7 +271,7 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 async def test_what_is_no_valid_reply_is_502_and_counts(
     reply: bytes, reason: str, autojump_clock: object
 ) -> None:
-    """Garbage instead of a reply, or in its very first bytes: a whole 502, one failure, no connection kept."""
+    """Garbage instead of a reply, or in its first bytes: a whole 502, one failure, no connection kept."""
     async with world(CONFIG, saying(reply)) as here:
         answer = await here.get("/orchestrator/users")
         assert answer.status == 502
