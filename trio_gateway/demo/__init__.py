@@ -1,0 +1,1 @@
+"""Three sample backends, a gateway before them, and requests that show what it does."""
