@@ -7,10 +7,12 @@ what forbids a config, `advise` what its author probably did not mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import urlsplit
 
+from trio_gateway.config.addresses import is_loopback
 from trio_gateway.config.model import EndpointConfig, EndpointTls, GatewayConfig
 from trio_gateway.config.positions import Positions
-from trio_gateway.config.problems import NOT_AVAILABLE, Path, Problem
+from trio_gateway.config.problems import Path, Problem
 from trio_gateway.config.reserved import WAITING_KEYS
 
 Finding = tuple[Path, str]
@@ -54,7 +56,15 @@ def _problems(positions: Positions, findings: Iterable[Finding]) -> list[Problem
 
 
 def _gateway_findings(config: GatewayConfig) -> Iterator[Finding]:
-    for rule in (_listeners, _prefix, _metrics_path, _same_match):
+    for rule in (
+        _listeners,
+        _own_listeners,
+        _prefix,
+        _metrics_path,
+        _admin_keys,
+        _admin_origins,
+        _same_match,
+    ):
         yield from rule(config)
 
 
@@ -67,33 +77,82 @@ def _listeners(config: GatewayConfig) -> Iterator[Finding]:
             yield ("server", "bind", index), "is listed twice"
 
 
+def _own_listeners(config: GatewayConfig) -> Iterator[Finding]:
+    """`admin.bind` and `metrics.bind` are addresses that nothing else has."""
+    taken = {bind: "server.bind" for bind in config.server.bind}
+    for block, bind in (("admin", config.admin.bind), ("metrics", config.metrics.bind)):
+        if bind is None:
+            continue
+        if bind in taken and not bind.endswith(":0"):
+            yield (block, "bind"), f"is an address of {taken[bind]}"
+        taken.setdefault(bind, f"{block}.bind")
+
+
 def _prefix(config: GatewayConfig) -> Iterator[Finding]:
+    """Beside the management API, no proxied path may hide one of its own."""
     prefix = config.server.prefix
+    if config.admin.bind is not None:
+        return
     if prefix == "/":
-        yield ("server", "prefix"), f"`/` needs admin.bind, which is {NOT_AVAILABLE}"
+        yield ("server", "prefix"), "`/` needs admin.bind: it would hide the management API"
     elif prefix.split("/")[1] in MANAGEMENT_ROOTS:
-        yield ("server", "prefix"), "would hide paths of the management API"
+        yield ("server", "prefix"), "would hide paths of the management API; it needs admin.bind"
 
 
 def _metrics_path(config: GatewayConfig) -> Iterator[Finding]:
     path, prefix = config.metrics.path, config.server.prefix
     if path == "/" or path.split("/")[1] in MANAGEMENT_ROOTS:
         yield ("metrics", "path"), "is a path of the management API"
-    elif path == prefix or path.startswith(prefix + "/"):
+    elif config.admin.bind is None and (path == prefix or path.startswith(prefix + "/")):
         yield ("metrics", "path"), "must not lie under server.prefix"
+
+
+def _admin_keys(config: GatewayConfig) -> Iterator[Finding]:
+    """One source of keys, and only algorithms that go with it: no token may choose what verifies it."""
+    if config.admin.auth == "none":
+        return
+    jwt, path = config.admin.auth.jwt, ("admin", "auth", "jwt")
+    given = [name for name in ("secret", "secret_file", "public_key_file", "jwks_url") if getattr(jwt, name)]
+    if len(given) > 1:
+        yield (*path, given[1]), f"is a second source of keys beside {given[0]}"
+    public = bool({"public_key_file", "jwks_url"}.intersection(given))
+    fitting = {"RS256", "ES256"} if public else {"HS256"}
+    if not jwt.algorithms or not fitting.issuperset(jwt.algorithms):
+        names = " or ".join(sorted(fitting, reverse=True))
+        yield (*path, "algorithms"), f"must be {names} with {given[0] if given else 'a secret'}"
+    if jwt.jwks_url and jwt.jwks_url.startswith("http:") and not is_loopback(_host_of(jwt.jwks_url)):
+        yield (*path, "jwks_url"), "must be https: who can change the keys on their way can sign tokens"
+
+
+def _admin_origins(config: GatewayConfig) -> Iterator[Finding]:
+    if config.admin.auth == "none" and not {"*", "null"}.isdisjoint(config.admin.cors.origins):
+        yield (
+            ("admin", "cors", "origins"),
+            "must name its origins: with `auth: none` every web page could write",
+        )
+
+
+def _host_of(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _same_match(config: GatewayConfig) -> Iterator[Finding]:
     first: dict[object, int] = {}
     for index, endpoint in enumerate(config.endpoints):
-        match = endpoint.match
-        if match.prefix is None:  # it only narrows the name's route, which is its own
-            continue
-        headers = frozenset((name.lower(), value) for name, value in match.headers.items())
-        sets = frozenset(match.hosts), frozenset(match.methods), headers, frozenset(match.query.items())
-        same = first.setdefault((match.prefix, match.priority, sets), index)
+        key = match_key(endpoint)
+        same = index if key is None else first.setdefault(key, index)
         if same != index:
             yield ("endpoints", index, "match"), f"is identical with that of `{config.endpoints[same].id}`"
+
+
+def match_key(endpoint: EndpointConfig) -> object | None:
+    """Equal for endpoints whose `match` blocks are identical; None without a route by `match.prefix`."""
+    match = endpoint.match
+    if match.prefix is None:  # it only narrows the name's route, which is its own
+        return None
+    headers = frozenset((name.lower(), value) for name, value in match.headers.items())
+    sets = frozenset(match.hosts), frozenset(match.methods), headers, frozenset(match.query.items())
+    return match.prefix, match.priority, sets
 
 
 # ---- one endpoint ---------------------------------------------------------------------------------
@@ -101,15 +160,20 @@ def _same_match(config: GatewayConfig) -> Iterator[Finding]:
 
 def _endpoint_findings(config: GatewayConfig, positions: Positions) -> Iterator[Finding]:
     for index, endpoint in enumerate(config.endpoints):
-        for rule in _ENDPOINT_RULES:
-            for path, message in rule(endpoint):
-                yield ("endpoints", index, *path), message
+        for path, message in endpoint_findings(endpoint):
+            yield ("endpoints", index, *path), message
         if (
             positions.given(index, "tls")
             and endpoint.url.startswith("http:")
             and endpoint.tls != EndpointTls()
         ):
             yield ("endpoints", index, "tls"), "applies to https urls only"
+
+
+def endpoint_findings(endpoint: EndpointConfig) -> Iterator[Finding]:
+    """The contradictions inside one endpoint, by paths that begin at the endpoint."""
+    for rule in _ENDPOINT_RULES:
+        yield from rule(endpoint)
 
 
 def _credentials(endpoint: EndpointConfig) -> Iterator[Finding]:

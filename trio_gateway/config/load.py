@@ -60,6 +60,11 @@ class Loaded:
             raise ConfigError([str(problem) for problem in self.problems])
         return self.config
 
+    @property
+    def defaults(self) -> Table:
+        """What the file gives to endpoints that come from elsewhere, as it gives it to its own."""
+        return _defaults(self.positions.root)
+
     def strict(self) -> Loaded:
         """The same with warnings counted as problems."""
         return attrs.evolve(self, problems=[*self.problems, *self.warnings], warnings=[])
@@ -81,12 +86,12 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
 
 def parse_config(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
     """Parse and check the text of a config file; `name` is what problems call it."""
-    with _collector_paused():
+    with collector_paused():
         return _parse(text, name, environ)
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Parsing makes many objects and no cycles: collecting meanwhile only walks them, at thrice the time."""
     enabled = gc.isenabled()
     gc.disable()
@@ -117,11 +122,15 @@ def _read(
     own = {key: entry for key, entry in root.entries.items() if key in known or key not in ENDPOINT_DEFAULTS}
     own.pop("endpoints", None)
     config = reader.block(GatewayConfig, attrs.evolve(root, entries=own), ()) or GatewayConfig()
-    defaults = Table({key: entry for key, entry in root.entries.items() if key in ENDPOINT_DEFAULTS})
+    defaults = _defaults(root)
     for key, entry in defaults.entries.items():
         reader.field(EndpointConfig, key, entry.value, (key,))
     endpoints, sources = _unique(_endpoints(root, defaults, reader), findings)
     return attrs.evolve(config, endpoints=endpoints), sources
+
+
+def _defaults(root: Table) -> Table:
+    return Table({key: entry for key, entry in root.entries.items() if key in ENDPOINT_DEFAULTS})
 
 
 def _endpoints(root: Table, defaults: Table, reader: Reader) -> list[tuple[EndpointConfig, EndpointSource]]:
