@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ NETWORK = RealNetwork()
 LOOPBACK = "127.0.0.1"
 _START = 30.0  # seconds, on a busy machine
 _STOP = 10.0
+_LONGEST = 60.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -67,11 +68,8 @@ class GatewayProcess:
 
     async def event(self, name: str) -> dict[str, Any]:
         """Wait for a record of that name."""
-        while True:
-            for record in self.log:
-                if record["event"] == name:
-                    return record
-            await trio.sleep(0.005)
+        await until(lambda: any(record["event"] == name for record in self.log))
+        return next(record for record in self.log if record["event"] == name)
 
     # ---- what /proc says
 
@@ -119,20 +117,20 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def gateway_process(
-    directory: Path, config: str, *, stdout: int | None = None, command: tuple[str, ...] | None = None
+    directory: Path, config: str, *, stdout: int | None = None, seconds: float = _LONGEST
 ) -> AsyncIterator[GatewayProcess]:
     """`python -m trio_gateway run` on `config`, ready; ended with the block.
 
     Its standard output goes to a file in `directory`, or to `stdout`. Whatever the test does to it,
     it must not have logged a traceback, and unless the test ended it, SIGTERM must end it with code 0.
+    After `seconds` the test has failed.
     """
     file = directory / "gateway.yaml"
     file.write_text(config)
     access_log = directory / "access.log"
-    start = command or (sys.executable, "-m", "trio_gateway")
     with access_log.open("ab") as output:
         process = await trio.lowlevel.open_process(
-            [*start, "run", "--config", str(file), "--log-format", "json"],
+            [sys.executable, "-m", "trio_gateway", "run", "--config", str(file), "--log-format", "json"],
             stdin=subprocess.DEVNULL,
             stdout=output if stdout is None else stdout,
             stderr=subprocess.PIPE,
@@ -140,6 +138,7 @@ async def gateway_process(
     gateway = GatewayProcess(process, access_log)
     try:
         async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + seconds
             nursery.start_soon(gateway.read_log)
             with trio.move_on_after(_START):
                 await gateway.ready.wait()
@@ -151,6 +150,7 @@ async def gateway_process(
             process.kill()
         with trio.CancelScope(shield=True):
             await process.wait()
+    assert not nursery.cancel_scope.cancelled_caught, f"not done within {seconds:g} s"
     gateway.check_log()
 
 
@@ -184,6 +184,13 @@ endpoints:
     methods: [GET, POST, PUT, DELETE, PATCH, OPTIONS]
     {endpoint}
 """
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Look every few milliseconds until `condition()` holds: what the kernel or a gauge says has no event."""
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.002)
 
 
 def queued(local: int, remote: int) -> tuple[int, int]:
