@@ -141,7 +141,7 @@ def _compile(config: GatewayConfig, upstreams: dict[str, Upstream]) -> Plan:
         endpoint.id: compile_endpoint(endpoint, upstreams[endpoint.id], config)
         for endpoint in config.endpoints
     }
-    prefix = config.server.prefix.encode()
+    prefix = config.server.prefix.encode().rstrip(b"/")  # "/" is no prefix at all
     routes = [
         Route(endpoint, pattern, kind, endpoint.config.match, order, endpoint.config.path.strip_prefix)
         for order, endpoint in enumerate(endpoints.values())
