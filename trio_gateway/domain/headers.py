@@ -172,11 +172,12 @@ def compile_response(
     endpoint_id: bytes,
     request_id_header: bytes,
     location: LocationRewriter | None,
+    date: Callable[[], bytes] | None = None,
 ) -> ResponseRule:
     """The rule that turns an upstream's fields into the client's; its third argument is in seconds.
 
-    Framing fields are left to the caller, and so is a Date where the upstream sent none. `location` None
-    leaves Location, Content-Location and Set-Cookie as they are.
+    Framing fields are left to the caller. `location` None leaves Location, Content-Location and Set-Cookie
+    as they are. `date` is asked for a Date where the upstream sent none (RFC 9110 6.6.1).
     """
     changes = Changes.of(rules.response)
     dropped = changes.replaced | _OURS_TO_CLIENT | {request_id_header.lower()}
@@ -186,6 +187,8 @@ def compile_response(
         constant.append(_VIA[b"1.1"])
     own = [*changes.fields, *without(constant, changes.replaced)]
     ours_replaced = changes.replaced & {b"x-response-time", request_id_header.lower()}
+    if b"date" in changes.replaced:
+        date = None
 
     def response_rule(headers: RawHeaders, hop: Hop, seconds: float) -> RawHeaders:
         kept: RawHeaders = []
@@ -206,6 +209,8 @@ def compile_response(
                 keep(_rewritten(field, fate, location, hop))
         if nominated:
             kept = without(kept, nominated)
+        if not dated and date is not None:
+            kept.append((b"Date", date()))
         ours = [(b"X-Response-Time", b"%.3fs" % seconds), (request_id_header, hop.request_id)]
         if ours_replaced:
             ours = without(ours, ours_replaced)

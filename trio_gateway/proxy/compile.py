@@ -31,7 +31,7 @@ from trio_gateway.errors import (
 from trio_gateway.proxy.exchange import Body, Exchange, Handler, Reply
 from trio_gateway.proxy.forward import Attempt
 from trio_gateway.proxy.layers import fallback_of, guarded, recorded
-from trio_gateway.proxy.problem import own_headers
+from trio_gateway.proxy.problem import http_date, own_headers
 from trio_gateway.proxy.upstream import Target, Upstream
 from trio_gateway.wire.request import RawHeaders
 
@@ -107,6 +107,7 @@ def compile_endpoint(config: EndpointConfig, upstream: Upstream, gateway: Gatewa
             endpoint_id=config.id.encode(),
             request_id_header=request_id_header,
             location=location,
+            date=http_date,
         ),
         cors=cors,
         request_id_header=request_id_header,
