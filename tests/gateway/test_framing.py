@@ -291,7 +291,7 @@ async def test_an_early_reply_is_relayed_at_once(door: Door) -> None:
         assert trio.current_time() - begun < 0.05
         await trio.sleep(3)
         assert stage.open_upstream() == 0
-        assert stage.reasons() == ["completed"]
+        assert await stage.reasons() == ["completed"]
 
 
 async def test_an_early_reply_survives_a_backend_that_stops_reading(door: Door) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import trio
+import trio.testing
 import yaml
 from attrs import define, field, frozen
 from trio.abc import Clock
@@ -31,13 +32,33 @@ from trio_gateway.supervisor import Gateway
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 USERS = "/orchestrator/users"
-_REASON = 13  # where an access line says why the exchange ended
 _LINGER = 2.5  # what lingers has gone behind it, what idles in the pool has not
 
 
 def in_virtual_time(main: Any, clock: Clock | None = None, instruments: Sequence[Any] = ()) -> Any:
     """Run a test on a clock that jumps as soon as everybody waits."""
     return trio.run(main, clock=clock or MockClock(autojump_threshold=0), instruments=instruments)
+
+
+@frozen
+class Line:
+    """One access line."""
+
+    time: float
+    request_id: bytes
+    client: str
+    method: bytes
+    request_target: bytes
+    version: bytes
+    endpoint: str
+    upstream: str
+    status: int
+    received: int
+    sent: int
+    duration: float
+    attempts: int
+    reason: str
+    door: str
 
 
 @define
@@ -101,9 +122,14 @@ class Stage:
         """An endpoint's live state."""
         return self.gateway.runtime.upstreams[name]
 
-    def reasons(self) -> list[object]:
-        """Why each exchange ended, from its access line."""
-        return [line[_REASON] for line in self.world.lines]
+    async def lines(self) -> list[Line]:
+        """The access lines, once everybody has done what there was to do."""
+        await trio.testing.wait_all_tasks_blocked()
+        return [Line(*line) for line in self.world.lines]
+
+    async def reasons(self) -> list[str]:
+        """Why each exchange ended."""
+        return [line.reason for line in await self.lines()]
 
     def open_upstream(self) -> int:
         """Connections to upstreams that the gateway holds."""
