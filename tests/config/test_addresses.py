@@ -128,3 +128,24 @@ def _try(parse: Callable[[str], Any], text: str) -> Any:
         return parse(text)
     except ValueError:
         return None
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("a.localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("10.0.0.1", False),
+        ("localhost.example", False),
+        ("notlocalhost", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_known_by_name_and_address(host: str, loopback: bool) -> None:
+    """What only this machine can reach."""
+    assert addresses.is_loopback(host) is loopback

@@ -13,10 +13,39 @@ ENDPOINT = "endpoints:\n  - url: https://h\n    name: n\n    "
 WRONG = [
     ("server: {bind: []}", "1:16: server.bind: must name at least one address"),
     ("server: {bind: ['a:1', 'A:1']}", "1:24: server.bind[1]: is listed twice"),
-    ("server: {prefix: /health/x}", "1:18: server.prefix: would hide paths of the management API"),
     (
-        "server: {prefix: /}",
-        "1:18: server.prefix: `/` needs admin.bind, which is not available in this version",
+        "server: {prefix: /health/x}",
+        "1:18: server.prefix: would hide paths of the management API; it needs admin.bind",
+    ),
+    ("server: {prefix: /}", "1:18: server.prefix: `/` needs admin.bind: it would hide the management API"),
+    ("server: {bind: ['a:1']}\nadmin: {bind: 'A:1'}", "2:15: admin.bind: is an address of server.bind"),
+    (
+        "admin: {bind: 'a:1'}\nmetrics: {bind: 'a:1'}",
+        "2:17: metrics.bind: is an address of admin.bind",
+    ),
+    (
+        f"admin: {{auth: {{jwt: {{secret: {'x' * 32}, secret_file: /f}}}}}}",
+        "1:77: admin.auth.jwt.secret_file: is a second source of keys beside secret",
+    ),
+    (
+        "admin: {auth: {jwt: {algorithms: [RS256]}}}",
+        "1:34: admin.auth.jwt.algorithms: must be HS256 with a secret",
+    ),
+    (
+        "admin: {auth: {jwt: {algorithms: []}}}",
+        "1:34: admin.auth.jwt.algorithms: must be HS256 with a secret",
+    ),
+    (
+        "admin: {auth: {jwt: {public_key_file: /k, algorithms: [RS256, HS256]}}}",
+        "1:55: admin.auth.jwt.algorithms: must be RS256 or ES256 with public_key_file",
+    ),
+    (
+        "admin: {auth: {jwt: {jwks_url: http://keys.example/, algorithms: [ES256]}}}",
+        "1:32: admin.auth.jwt.jwks_url: must be https: who can change the keys on their way can sign tokens",
+    ),
+    (
+        'admin: {auth: none, cors: {origins: ["*"]}}',
+        "1:37: admin.cors.origins: must be named: with `auth: none` any page could write",
     ),
     ("metrics: {path: /}", "1:17: metrics.path: is a path of the management API"),
     ("metrics: {path: /health}", "1:17: metrics.path: is a path of the management API"),
@@ -49,6 +78,12 @@ WRONG = [
 RIGHT = [
     "server: {bind: ['a:0', 'a:0', 'a:1', 'b:1']}",
     "server: {prefix: /healthy}",
+    "server: {prefix: /}\nadmin: {bind: 'a:1'}",
+    "server: {prefix: /health}\nadmin: {bind: 'a:1'}\nmetrics: {path: /health2/m, bind: 'a:2'}",
+    "server: {bind: ['a:0']}\nadmin: {bind: 'a:0'}\nmetrics: {bind: 'a:0'}",
+    "admin: {auth: {jwt: {jwks_url: 'http://[::1]:81/', algorithms: [RS256, ES256]}}}",
+    "admin: {auth: {jwt: {jwks_url: https://keys.example/, algorithms: [RS256]}}}",
+    "admin: {auth: none, cors: {origins: [https://a.example]}}",
     f'{ENDPOINT}cors: {{origins: ["https://a"], credentials: true}}',
     f"{ENDPOINT}tls: {{cert: a.pem, key: b.pem}}",
     "tls: {ca: ca.pem}\nendpoints: [{url: http://h, name: n}]",
@@ -122,7 +157,6 @@ WAITS = "is read and checked, but not used in this version"
     [
         ("health_check: {interval: 5}", [f"1:15: health_check: {WAITS}"]),
         ("health_check: null", []),
-        ("metrics: {enabled: true}", [f"1:10: metrics: {WAITS}"]),
         (
             "endpoints: [{url: http://a, name: a}, {url: http://b, name: b, health_check_path: /h},"
             " {url: http://c, name: c, health_check_path: /h}]",

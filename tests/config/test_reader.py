@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from tests.config.reading import endpoint, good, problems, warnings
-from trio_gateway.config.model import GatewayConfig, SlidingWindow
+from trio_gateway.config.model import AdminAuth, GatewayConfig, JwtConfig, SlidingWindow
 
 
 def test_every_kind_of_field_is_read() -> None:
@@ -171,3 +171,12 @@ def test_null_is_the_default_of_any_key(spelling: str) -> None:
     for field in attrs.fields(GatewayConfig):
         if field.name != "endpoints":
             assert good(f"{field.name}: {spelling}") == GatewayConfig()
+
+
+def test_a_word_can_stand_for_a_block() -> None:
+    """`admin.auth` is the word `none` or a block, and each is told its own mistakes."""
+    assert good("admin: {auth: none}").admin.auth == "none"
+    assert good("admin: {auth: {jwt: {issuer: i}}}").admin.auth == AdminAuth(JwtConfig(issuer="i"))
+    assert good("admin: {auth: null}").admin.auth == AdminAuth()
+    assert problems("admin: {auth: off}") == ["1:15: admin.auth: must be one of none"]
+    assert problems("admin: {auth: []}") == ["1:15: admin.auth: must be a mapping of keys"]

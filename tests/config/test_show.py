@@ -97,3 +97,13 @@ def test_a_password_in_a_url_is_hidden() -> None:
     config = GatewayConfig(endpoints=(EndpointConfig(url="http://user:hunter2@h/v1", name="n"),))
     assert effective(config)["endpoints"][0]["url"] == "http://***@h/v1"
     assert "hunter2" not in effective_yaml(config)
+
+
+def test_the_signing_secret_is_hidden() -> None:
+    """Who reads `check`'s output, or a traceback, can't sign tokens; the path of a file is no secret."""
+    secret = "hunter2" * 5
+    loaded = load(f"admin: {{auth: {{jwt: {{secret: {secret}}}}}}}")
+    assert loaded.require().admin.auth.jwt.secret == secret  # type: ignore[union-attr]
+    assert secret not in shown(loaded) + repr(loaded.config)
+    by_file = load("admin: {auth: {jwt: {secret_file: /run/secret}}}")
+    assert effective(by_file.config)["admin"]["auth"]["jwt"]["secret_file"] == "/run/secret"

@@ -38,6 +38,7 @@ BAD: list[tuple[Callable[[str], Any], str, str]] = [
     *[(tokens.status, text, "200 to 599") for text in ("199", "600", "2xx", "20", "2000")],
     *[(tokens.body_status, text, "no body") for text in ("204", "205", "304")],
     *[(tokens.status_pattern, text, "status") for text in ("6xx", "2x", "*")],
+    (tokens.signing_secret, "x" * 31, "at least 32 bytes"),
     (tokens.failure, "timeuot", "did you mean `timeout`"),
     (tokens.failure, "4xx", "did you mean `5xx`"),
 ]

@@ -81,6 +81,17 @@ def split_bind(text: str) -> tuple[str, int]:
     return _host(host).strip("[]"), int(port)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, without brackets, is this machine by name or address; nobody else can be there."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 6.3
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def path_prefix(text: str) -> str:
     """A path of whole segments: begins with `/`, has none at its end, but `/` alone."""
     path = text.rstrip("/") or "/"

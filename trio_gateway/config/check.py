@@ -56,15 +56,7 @@ def _problems(positions: Positions, findings: Iterable[Finding]) -> list[Problem
 
 
 def _gateway_findings(config: GatewayConfig) -> Iterator[Finding]:
-    for rule in (
-        _listeners,
-        _own_listeners,
-        _prefix,
-        _metrics_path,
-        _admin_keys,
-        _admin_origins,
-        _same_match,
-    ):
+    for rule in _GATEWAY_RULES:
         yield from rule(config)
 
 
@@ -79,7 +71,7 @@ def _listeners(config: GatewayConfig) -> Iterator[Finding]:
 
 def _own_listeners(config: GatewayConfig) -> Iterator[Finding]:
     """`admin.bind` and `metrics.bind` are addresses that nothing else has."""
-    taken = {bind: "server.bind" for bind in config.server.bind}
+    taken = dict.fromkeys(config.server.bind, "server.bind")
     for block, bind in (("admin", config.admin.bind), ("metrics", config.metrics.bind)):
         if bind is None:
             continue
@@ -126,10 +118,7 @@ def _admin_keys(config: GatewayConfig) -> Iterator[Finding]:
 
 def _admin_origins(config: GatewayConfig) -> Iterator[Finding]:
     if config.admin.auth == "none" and not {"*", "null"}.isdisjoint(config.admin.cors.origins):
-        yield (
-            ("admin", "cors", "origins"),
-            "must name its origins: with `auth: none` every web page could write",
-        )
+        yield ("admin", "cors", "origins"), "must be named: with `auth: none` any page could write"
 
 
 def _host_of(url: str) -> str:
@@ -153,6 +142,17 @@ def match_key(endpoint: EndpointConfig) -> object | None:
     headers = frozenset((name.lower(), value) for name, value in match.headers.items())
     sets = frozenset(match.hosts), frozenset(match.methods), headers, frozenset(match.query.items())
     return match.prefix, match.priority, sets
+
+
+_GATEWAY_RULES: tuple[Callable[[GatewayConfig], Iterator[Finding]], ...] = (
+    _listeners,
+    _own_listeners,
+    _prefix,
+    _metrics_path,
+    _admin_keys,
+    _admin_origins,
+    _same_match,
+)
 
 
 # ---- one endpoint ---------------------------------------------------------------------------------

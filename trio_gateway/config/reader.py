@@ -112,7 +112,7 @@ def _reader(hint: Any) -> Read:
     if origin is Annotated:
         return _scalar(*hint.__metadata__)
     if origin in (Union, UnionType):  # X | None: null never comes here, it is the default
-        return _reader(next(arg for arg in args if arg is not type(None)))
+        return _either(*(_reader(arg) for arg in args if arg is not type(None)))
     if origin is Literal:
         return _scalar(_choice(args))
     if origin is tuple:
@@ -136,6 +136,13 @@ def _scalar(parse: Callable[[str], Any], no_scalar: str = "must be a single valu
             return reader.error(value, path, str(error))
 
     return read
+
+
+def _either(first: Read, block: Read | None = None) -> Read:
+    """The one reader, or of a word and a block the one that the file's value is for."""
+    if block is None:
+        return first
+    return lambda reader, value, path: (first if isinstance(value, Text) else block)(reader, value, path)
 
 
 def _choice(words: tuple[str, ...]) -> Callable[[str], str]:

@@ -13,7 +13,6 @@ from trio_gateway.config.model import (
     EndpointTimeouts,
     GatewayConfig,
     Limits,
-    MetricsConfig,
     ServerConfig,
     TracingConfig,
 )
@@ -40,21 +39,20 @@ _ENDPOINT = frozenset(
 )
 
 RESERVED_KEYS: dict[type, frozenset[str]] = {
-    GatewayConfig: _ENDPOINT | {"admin", "cluster", "state_dir", "workers"},
+    GatewayConfig: _ENDPOINT | {"cluster", "workers"},
     EndpointConfig: _ENDPOINT,
     EndpointTimeouts: frozenset(("per_try", "queue")),
     CircuitBreakerConfig: frozenset(("failover_endpoint", "fallback_on")),
     ServerConfig: frozenset(("tls",)),
     Limits: frozenset(("connections_per_client", "streams")),
-    MetricsConfig: frozenset(("bind",)),
-    TracingConfig: frozenset(("traceparent", "otlp")),
+    TracingConfig: frozenset(("otlp",)),
 }
 """The keys of each block that are refused by name."""
 
 RESERVED_WORDS = frozenset(("failover",))
 """Choices that are refused by name: `circuit_breaker.fallback_strategy: failover`."""
 
-WAITING_KEYS = ("health_check", "health_check_path", "metrics")
+WAITING_KEYS = ("health_check", "health_check_path")
 """Keys that are read and checked, and do nothing yet."""
 
 WAITING_VARIABLES = ("WORKERS", "MAX_REQUESTS", "TIMEOUT")

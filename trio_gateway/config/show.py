@@ -24,6 +24,7 @@ HIDDEN = "***"
 
 _SECRET_QUERY = re.compile(r"(?<=[?&])([^=&#]*(?:key|pass|secret|sig|token)[^=&#]*=)[^&#]*", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s@]*@")
+_SIGNING_SECRET: Path = ("admin", "auth", "jwt", "secret")
 _SECRET_HEADER = re.compile(r"auth|cookie|credential|key|pass|secret|session|signature|token", re.IGNORECASE)
 
 
@@ -69,5 +70,7 @@ def _shown_text(text: str, path: Path, positions: Positions, escape: bool) -> st
 
 
 def _is_secret(path: Path) -> bool:
-    """Whether a value of `headers.request.set` and its kin, or of `match.headers`, is a credential."""
+    """Whether a value is the signing secret, or one of `headers` and `match.headers` that is a credential."""
+    if path == _SIGNING_SECRET:
+        return True
     return "headers" in path[:-1] and isinstance(path[-1], str) and bool(_SECRET_HEADER.search(path[-1]))

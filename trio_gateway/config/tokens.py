@@ -111,6 +111,13 @@ def failure(text: str) -> str:
     return text
 
 
+def signing_secret(text: str) -> str:
+    """A key for HMAC with SHA-256: 32 bytes or more (RFC 7518 3.2)."""
+    if len(text.encode()) < 32:
+        raise ValueError("must be at least 32 bytes long, for example from: openssl rand -hex 32")
+    return text
+
+
 EndpointName = Annotated[str, endpoint_name]
 EndpointVersion = Annotated[str, endpoint_version]
 Token = Annotated[str, token]
@@ -120,3 +127,4 @@ HeaderValue = Annotated[str, header_value]
 BodyStatus = Annotated[int, body_status]
 StatusPattern = Annotated[str, status_pattern]
 Failure = Annotated[str, failure]
+SigningSecret = Annotated[str, signing_secret]

@@ -6,7 +6,15 @@ file or checks one field against another: `config.load` does the first, `config.
 
 from __future__ import annotations
 
-from trio_gateway.config.model.admin import LoggingConfig, TracingConfig
+from trio_gateway.config.model.admin import (
+    AdminAuth,
+    AdminConfig,
+    AdminCors,
+    JwtConfig,
+    LoggingConfig,
+    MetricsConfig,
+    TracingConfig,
+)
 from trio_gateway.config.model.breaker import (
     CircuitBreakerConfig,
     FallbackCacheConfig,
@@ -24,11 +32,14 @@ from trio_gateway.config.model.endpoint import (
     PathConfig,
     PoolConfig,
 )
-from trio_gateway.config.model.gateway import GatewayConfig, MetricsConfig, ShutdownConfig
+from trio_gateway.config.model.gateway import GatewayConfig, ShutdownConfig
 from trio_gateway.config.model.health import HealthCheckConfig
 from trio_gateway.config.model.server import Limits, ServerConfig, ServerTimeouts
 
 __all__ = [
+    "AdminAuth",
+    "AdminConfig",
+    "AdminCors",
     "CircuitBreakerConfig",
     "CorsConfig",
     "EndpointConfig",
@@ -39,6 +50,7 @@ __all__ = [
     "HeaderChanges",
     "HeadersConfig",
     "HealthCheckConfig",
+    "JwtConfig",
     "Limits",
     "LoggingConfig",
     "MatchConfig",

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from trio_gateway.config.addresses import PathPrefix
-from trio_gateway.config.model.admin import LoggingConfig, TracingConfig
+from trio_gateway.config.model.admin import AdminConfig, LoggingConfig, MetricsConfig, TracingConfig
 from trio_gateway.config.model.breaker import CircuitBreakerConfig
 from trio_gateway.config.model.endpoint import EndpointConfig
 from trio_gateway.config.model.health import HealthCheckConfig
 from trio_gateway.config.model.server import ServerConfig
 from trio_gateway.config.values import LogLevel, SecondsOrZero
-
-
-@frozen
-class MetricsConfig:
-    """`metrics`: whether they are shown, and under which path."""
-
-    enabled: bool = True
-    path: PathPrefix = "/metrics"
 
 
 @frozen
@@ -34,11 +25,13 @@ class GatewayConfig:
     """A whole config file. Top-level endpoint blocks are merged into each endpoint when it is read."""
 
     server: ServerConfig = field(factory=ServerConfig)
+    admin: AdminConfig = field(factory=AdminConfig)
     endpoints: tuple[EndpointConfig, ...] = ()
     circuit_breaker: CircuitBreakerConfig = field(factory=CircuitBreakerConfig)
     health_check: HealthCheckConfig = field(factory=HealthCheckConfig)
     metrics: MetricsConfig = field(factory=MetricsConfig)
     shutdown: ShutdownConfig = field(factory=ShutdownConfig)
+    state_dir: str | None = None  # null: $STATE_DIRECTORY, then the XDG state folder
     log_level: LogLevel = "INFO"
     logging: LoggingConfig = field(factory=LoggingConfig)
     tracing: TracingConfig = field(factory=TracingConfig)
