@@ -185,7 +185,8 @@ class H1Writer:
                 headers.append((b"Transfer-Encoding", b"chunked"))
             else:
                 self.keep_alive = False  # the end of the connection is the end of the body
-        if not self.keep_alive or not self._body.complete:
+        malformed = status == 400 and not reply.proxied  # nobody knows what such a client sends next
+        if not self.keep_alive or malformed or not self._body.complete:
             self.keep_alive = False  # what is left of the request's body would stand before the next one
             headers.append(_CLOSE)
         elif not modern:

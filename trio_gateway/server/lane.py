@@ -174,7 +174,7 @@ class Lane:
         if writer.keep_alive:
             self.due = exchange.ended + server.timeouts.keep_alive
             return True
-        if not writer.aborted and (self._buffer or not body.complete):
+        if not writer.aborted and (request.keep_alive or self._buffer or not body.complete):
             await self._linger()
         return False
 
@@ -201,14 +201,18 @@ class Lane:
 
     async def _refuse(self, error: GatewayError) -> None:
         """Answer what is no servable request, then close behind it."""
+        await self.link.send(self._refusal(error))
+        await self._linger()
+
+    def _refusal(self, error: GatewayError) -> bytes:
+        """The answer to what is no servable request, counted and logged."""
         id_ = request_id(None, trust=False)
         reply = problem(error, id_)
         headers = [*reply.headers, *own_headers(self.runtime.plan.request_id_header, id_)]
         headers += [(b"Content-Length", b"%d" % (reply.length or 0)), (b"Connection", b"close")]
         data = reply.body.take() or b""
         record_refusal(self.runtime, error, id_, self.link.peer[0], "lane")
-        await self.link.send(response_head(reply.status, b"", headers) + data)
-        await self._linger()
+        return response_head(reply.status, b"", headers) + data
 
     async def _linger(self) -> None:
         """Close so that the reply survives: a reset for unread bytes would eat it (RFC 9112 9.6)."""
@@ -226,13 +230,7 @@ class Lane:
     def expire(self) -> None:
         """The sweep's: time is up for a client that was to send a head."""
         if self._buffer:
-            reply = problem(RequestTimeout(), b"-")
-            head = response_head(
-                408,
-                b"",
-                [*reply.headers, (b"Content-Length", b"%d" % (reply.length or 0)), (b"Connection", b"close")],
-            )
-            self.link.send_nowait(head + (reply.body.take() or b""))
+            self.link.send_nowait(self._refusal(RequestTimeout()))
         self.link.close()
 
 
