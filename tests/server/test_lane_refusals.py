@@ -1,0 +1,218 @@
+"""What the lane refuses: one answer to each fault, however it comes, and no bytes behind it served."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+import trio.testing
+
+from tests.support.client import request
+from tests.support.lane import USERS, drip, exchange, gateway, is_closed
+from tests.support.upstream import Wire
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (request(USERS, "Content-Length: 2", "Transfer-Encoding: chunked", method="POST"), 400),
+        (request(USERS, "Content-Length: +3", method="POST"), 400),
+        (request(USERS, "Content-Length: 3", "Content-Length: 4", method="POST"), 400),
+        (request(USERS, "Transfer-Encoding: xchunked", method="POST"), 501),
+        (request(USERS, "Transfer-Encoding: gzip, chunked", method="POST"), 501),
+        (request(USERS, "Transfer-Encoding : chunked", method="POST"), 400),
+        (request(USERS, "Transfer-Encoding: chunked", method="POST", version="1.0"), 400),
+        (request(USERS, "X: a\r\n folded"), 400),
+        (request(USERS, "X: a\0b"), 400),
+        (request(USERS, "X: a\rb"), 400),
+        (request(USERS).replace(b"\r\n", b"\n"), 400),
+        (b"GET " + USERS.encode() + b" HTTP/1.1\r\n\r\n", 400),
+        (request(USERS, "Host: a", "Host: b"), 400),
+        (request(USERS, "Host: a b"), 400),
+        (request(USERS, "Connection: host"), 400),
+        (request(USERS, "Expect: 200-ok", method="POST", body=b"x"), 417),
+        (request(USERS, version="2.0"), 505),
+        (request(USERS, version="9.9"), 505),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (b"GET " + USERS.encode() + b"\r\n\r\n", 400),
+        (request(USERS, method="get"), 400),
+        (request(USERS, method="BREW"), 501),
+        (request(USERS, method="TRACE"), 405),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 405),
+        (request("*"), 400),
+        (request("ftp://a" + USERS), 400),
+        (request("users"), 400),
+        (request(USERS + "#top"), 400),
+        (request(USERS + "/caf\xe9"), 400),
+        (request(USERS + "/a b"), 400),
+        (request(USERS + "/%00"), 400),
+        (request(USERS + "/%zz"), 400),
+        (request(USERS + "/../closed"), 400),
+        (request(USERS + "/%2e%2e%2fclosed"), 400),
+        (request(USERS + "/" + "a" * 200), 414),
+        (request(USERS, "X: " + "a" * 2000), 431),
+        (request(USERS, *["X: a"] * 20), 431),
+        (request(USERS, "Content-Length: 1001", method="POST"), 413),
+        (request(USERS, "Transfer-Encoding: chunked", method="POST") + b"-1\r\n", 400),
+        (request(USERS, "Transfer-Encoding: chunked", method="POST") + b"1;a\x01b\r\nx\r\n0\r\n\r\n", 400),
+        (request(USERS, "Transfer-Encoding: chunked", method="POST") + b"1\r\nxy\r\n", 400),
+    ],
+    ids=range(41),
+)
+@pytest.mark.parametrize("how", ["whole", "drip"])
+async def test_what_is_refused_gets_one_answer_and_a_close(
+    data: bytes, status: int, how: str, autojump_clock: object
+) -> None:
+    """The same however it is cut: a problem document, then the end, and nothing behind it is a request."""
+    async with gateway() as here:
+        client = await here.client()
+        if how == "whole":
+            await client.send(data + request(USERS) * 3)
+        else:
+            here.nursery.start_soon(drip, client, data, 0.001)
+        answer = await client.answer(data.split(b" ", 1)[0].decode())
+        assert answer.status == status
+        assert answer.value("content-type") == "application/problem+json"
+        assert json.loads(answer.body)["request_id"] == answer.value("x-request-id")
+        assert len(here.lines) == 1
+        assert here.lines[0][8] == status
+        assert answer.values("connection") == ["close"]
+        assert await is_closed(client, within=3)
+        await trio.sleep(0.1)
+        assert here.backend.open == 0
+        assert here.backend.connections == 0 or (how, b"chunked" in data) == ("drip", True)
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (request(USERS, method="DELETE"), 405),
+        (request(USERS, "Via: " + ", ".join(["1.1 trio-gateway"] * 3)), 508),
+        (request(USERS, method="POST", body=bytes(1001)), 413),
+        (request("/orchestrator/closed", method="POST", body=b"ab"), 503),
+        (request("/orchestrator/nobody"), 404),
+    ],
+)
+async def test_a_refused_request_that_is_well_formed_keeps_its_connection(
+    data: bytes, status: int, autojump_clock: object
+) -> None:
+    """It was read to its end, so the next one is served."""
+    async with gateway() as here:
+        client, answer = await exchange(here, data + request(USERS))
+        assert (answer.status, answer.values("connection")) == (status, [])
+        assert (await client.answer()).status == 200
+
+
+async def test_a_405_says_what_is_allowed(autojump_clock: object) -> None:
+    """By the endpoint's methods, or by ours for what no endpoint can have."""
+    async with gateway() as here:
+        (_, answer) = await exchange(here, request(USERS, method="DELETE"))
+        assert (answer.status, answer.value("allow")) == (405, "GET, HEAD, OPTIONS, POST, PUT")
+        (_, answer) = await exchange(here, request(USERS, method="TRACE"))
+        assert "GET" in answer.value("allow")
+
+
+async def test_options_asterisk_is_the_gateways(autojump_clock: object) -> None:
+    """Nobody upstream hears of it."""
+    async with gateway() as here:
+        (_, answer) = await exchange(here, request("*", method="OPTIONS"))
+        assert (answer.status, answer.body) == (204, b"")
+        assert "OPTIONS" in answer.value("allow")
+        assert answer.value("x-request-id")
+        assert here.backend.connections == 0
+
+
+async def test_the_authority_of_an_absolute_target_wins(autojump_clock: object) -> None:
+    """RFC 9112 3.2.2: Host says something else, and the upstream hears of one host only."""
+
+    async def script(wire: Wire) -> None:
+        received = await wire.request()
+        await wire.reply(received.target + b" " + b",".join(received.values(b"x-forwarded-host")))
+
+    async with gateway(script) as here:
+        (_, answer) = await exchange(here, request(f"http://Real.example{USERS}/x?y", "Host: other.example"))
+        assert answer.body.lower() == b"/x?y real.example"
+
+
+async def test_a_path_beside_the_prefix_is_handed_over(autojump_clock: object) -> None:
+    """One exchange with the application behind the second door, whatever was pipelined."""
+    async with gateway() as here:
+        for target in ("/", "/orchestratorx", "/nowhere"):
+            client = await here.client()
+            await client.send(request(target) * 2)
+            answer = await client.answer()
+            assert answer.status == (200 if target == "/" else 404)
+            assert await is_closed(client, within=3)
+
+
+async def test_a_path_without_an_endpoint_is_404(autojump_clock: object) -> None:
+    """The old gateway's words, and the connection is kept."""
+    async with gateway() as here:
+        client = await here.client()
+        for target, shown in (
+            ("/orchestrator/nobody/x", "nobody/x"),
+            ("/orchestrator", ""),
+            ("/orchestrator//users", "users"),
+        ):
+            answer = await client.get(target)
+            assert answer.status == 404
+            assert (
+                json.loads(answer.body)["detail"].rstrip() == f"No endpoint found for path: {shown}".rstrip()
+            )
+
+
+# ---- Expect -----------------------------------------------------------------------------------------
+
+
+async def test_100_is_said_when_the_upstream_is_connected(autojump_clock: object) -> None:
+    """Before, nobody knows whether the body is wanted."""
+    async with gateway() as here:
+        client = await here.client()
+        await client.send(request(USERS, "Expect: 100-continue", "Content-Length: 2", method="POST"))
+        assert await client.link.receive() == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await trio.testing.wait_all_tasks_blocked()
+        assert here.backend.connections == 1
+        await client.send(b"ab")
+        answer = await client.answer()
+        assert (answer.status, answer.values("connection")) == (200, [])
+        assert (await client.get(USERS)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "length", "status"),
+    [("/orchestrator/closed", 2, 503), (USERS, 5000, 413), ("/orchestrator/no", 2, 404)],
+)
+async def test_a_refusing_gate_answers_instead_of_100(
+    target: str, length: int, status: int, autojump_clock: object
+) -> None:
+    """The body was never asked for, so the connection closes behind the answer."""
+    async with gateway() as here:
+        client, answer = await exchange(
+            here, request(target, "Expect: 100-continue", f"Content-Length: {length}", method="POST")
+        )
+        assert (answer.status, answer.interim, answer.values("connection")) == (status, [], ["close"])
+        assert await is_closed(client)
+        assert here.backend.connections == 0
+
+
+@pytest.mark.parametrize(("connect", "status"), [("refused", 502), ("hanging", 504)])
+async def test_an_unreachable_upstream_answers_instead_of_100(
+    connect: str, status: int, autojump_clock: object
+) -> None:
+    """Nobody asks for a body that has nowhere to go."""
+    async with gateway() as here:
+        if connect == "refused":
+            del here.network.listeners[here.backend.address]
+        else:
+            here.network.hang.add(here.backend.address)
+        data = request(USERS, "Expect: 100-continue", "Content-Length: 2", method="POST")
+        _, answer = await exchange(here, data)
+        assert (answer.status, answer.interim) == (status, [])
+
+
+async def test_a_body_that_did_not_wait_needs_no_100(autojump_clock: object) -> None:
+    """Its client changed its mind."""
+    async with gateway() as here:
+        _, answer = await exchange(here, request(USERS, "Expect: 100-continue", method="POST", body=b"ab"))
+        assert (answer.status, answer.interim) == (200, [])
