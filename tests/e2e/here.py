@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 from attrs import define
 
-from tests.e2e.processes import NETWORK, backend, config, until
+from tests.e2e.started import NETWORK, backend, config, until
 from tests.support.client import RawClient
 from tests.support.gateway import Lines, World
 from tests.support.upstream import Script

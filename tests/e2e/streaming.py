@@ -11,7 +11,7 @@ import trio
 from attrs import define, field
 from h2.events import DataReceived, Event
 
-from tests.e2e.processes import GatewayProcess
+from tests.e2e.started import GatewayProcess
 from tests.support.h2client import H2Client
 from tests.support.upstream import Wire
 from trio_gateway.proxy.link import Link

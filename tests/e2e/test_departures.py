@@ -16,7 +16,7 @@ import trio
 from attrs import define, field
 
 from tests.e2e.here import RealWorld, real_world
-from tests.e2e.processes import config, until
+from tests.e2e.started import config, until
 from tests.support.client import request
 from tests.support.h2client import H2Client, open_h2
 from tests.support.upstream import Wire, answering

@@ -14,7 +14,7 @@ from statistics import median
 import pytest
 import trio
 
-from tests.e2e.processes import GatewayProcess, backend, config, gateway_process
+from tests.e2e.started import GatewayProcess, backend, config, gateway_process
 from tests.support.client import request
 from tests.support.upstream import Wire
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.e2e.processes import GatewayProcess, backend, config, gateway_process, queued
+from tests.e2e.started import GatewayProcess, backend, config, gateway_process, queued
 from tests.e2e.streaming import DOORS, PATH, Backend, expected, read_head
 from tests.support.h2client import H2Client, open_h2
 from tests.support.upstream import Wire
