@@ -6,6 +6,8 @@ clean, 1 failed, 2 bad usage or config.
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 
 import click
@@ -53,3 +55,15 @@ class _Verbs(click.Group):
 @click.version_option(package_name="trio-gateway", message="%(package)s %(version)s")
 def main() -> None:
     """An API gateway on Trio: a YAML file names backends, the gateway stands in front of them."""
+    _hold_standard_streams()
+
+
+def _hold_standard_streams() -> None:
+    """Put the null device where a standard stream is closed: the next socket would take its number, and
+    the logs would be written into it.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
