@@ -29,7 +29,7 @@ from trio_gateway.server.listener import Server
 
 log = structlog.get_logger("trio_gateway")
 
-_LAST_WORDS = 0.5  # seconds for cancelled exchanges to answer, within the promised second
+_LAST_WORDS = 0.25  # seconds for cancelled exchanges to answer, within the promised second
 
 
 class Gateway:

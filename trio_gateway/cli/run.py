@@ -33,7 +33,7 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 FAILED = 1
 
 _STDOUT = 1
-_LAST_LINES = 1.0  # seconds for the access log's writer when the gateway has stopped
+_LAST_LINES = 0.25  # seconds for the access log's writer when the gateway has stopped
 
 
 @click.command()
