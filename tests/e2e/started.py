@@ -117,20 +117,21 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def gateway_process(
-    directory: Path, config: str, *, stdout: int | None = None, seconds: float = _LONGEST
+    directory: Path, config: str, *, stdout: int | None = None, shell: str = "", seconds: float = _LONGEST
 ) -> AsyncIterator[GatewayProcess]:
     """`python -m trio_gateway run` on `config`, ready; ended with the block.
 
     Its standard output goes to a file in `directory`, or to `stdout`. Whatever the test does to it,
     it must not have logged a traceback, and unless the test ended it, SIGTERM must end it with code 0.
-    After `seconds` the test has failed.
+    After `seconds` the test has failed. `shell` is run before it, in the process that it becomes.
     """
     file = directory / "gateway.yaml"
     file.write_text(config)
     access_log = directory / "access.log"
+    command = [sys.executable, "-m", "trio_gateway", "run", "--config", str(file), "--log-format", "json"]
     with access_log.open("ab") as output:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "trio_gateway", "run", "--config", str(file), "--log-format", "json"],
+            ["sh", "-c", f'{shell or ":"}; exec "$@"', "sh", *command],
             stdin=subprocess.DEVNULL,
             stdout=output if stdout is None else stdout,
             stderr=subprocess.PIPE,
@@ -172,11 +173,13 @@ async def backend(script: Script, network: Any = NETWORK) -> AsyncIterator[Upstr
         nursery.cancel_scope.cancel()
 
 
-def config(port: int, *, server: str = "", endpoint: str = "", more: str = "") -> str:
+def config(
+    port: int, *, server: str = "", endpoint: str = "", more: str = "", shutdown: str = "{drain: 2s}"
+) -> str:
     """A config with one endpoint, `users`, before a loopback backend; HTTP/2 is on."""
     return f"""
 server: {{bind: ["127.0.0.1:0"], h2c: true{server and ", " + server}}}
-shutdown: {{drain: 2s}}
+shutdown: {shutdown}
 {more}
 endpoints:
   - url: "http://127.0.0.1:{port}/"
