@@ -169,9 +169,11 @@ class TcpListener:
 
     async def accept(self) -> Link:
         """See Listener."""
-        while (link := self.accept_nowait()) is None:
+        while self._sock.fileno() >= 0:
+            if (link := self.accept_nowait()) is not None:
+                return link
             await trio.lowlevel.wait_readable(self._sock)
-        return link
+        raise trio.ClosedResourceError
 
     def accept_nowait(self) -> Link | None:
         """See Listener."""
