@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from trio_gateway.errors import (
@@ -149,6 +151,7 @@ class H1Writer:
         "_body",
         "_body_allowed",
         "_chunked",
+        "_closing",
         "_head",
         "_link",
         "_request",
@@ -159,7 +162,16 @@ class H1Writer:
         "sent",
     )
 
-    def __init__(self, link: Link, request: RequestHead, body: RequestBody, *, keep_alive: bool) -> None:
+    def __init__(
+        self,
+        link: Link,
+        request: RequestHead,
+        body: RequestBody,
+        *,
+        keep_alive: bool,
+        closing: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._closing = closing  # asked when the reply starts, which may be long after its request
         self._link = link
         self._request = request
         self._body = body
@@ -186,7 +198,7 @@ class H1Writer:
             else:
                 self.keep_alive = False  # the end of the connection is the end of the body
         malformed = status == 400 and not reply.proxied  # nobody knows what such a client sends next
-        if not self.keep_alive or malformed or not self._body.complete:
+        if not self.keep_alive or malformed or not self._body.complete or self._closing():
             self.keep_alive = False  # what is left of the request's body would stand before the next one
             headers.append(_CLOSE)
         elif not modern:

@@ -72,8 +72,7 @@ class Lane:
         self._trusted = within(self.link.peer[0], server.trusted_proxies)
         self.due = trio.current_time() + server.timeouts.head
         while await self._next():
-            if self.draining():
-                return
+            pass
 
     def _server(self) -> ServerConfig:
         return self.runtime.plan.config.server
@@ -156,13 +155,11 @@ class Lane:
     async def _proxy(self, request: RequestHead, path: bytes, query: bytes | None) -> bool:
         self.served += 1
         server = self._server()
-        keep_alive = (
-            request.keep_alive and self.served < server.limits.requests_per_connection and not self.draining()
-        )
+        keep_alive = request.keep_alive and self.served < server.limits.requests_per_connection
         body = (
             H1Body(request, self.link, self._buffer, server.limits.min_rate) if request.has_body else _NO_BODY
         )
-        writer = H1Writer(self.link, request, body, keep_alive=keep_alive)
+        writer = H1Writer(self.link, request, body, keep_alive=keep_alive, closing=self.draining)
         exchange = self._exchange(request, body, writer)
         exchange.path = path
         exchange.query = query

@@ -23,6 +23,7 @@ log = structlog.get_logger("trio_gateway.server")
 _SWEEP = 1.0
 _ACCEPT_PAUSE = 0.1
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_BROKEN = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)  # the listener's fault, not a peer's
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
 )
@@ -49,7 +50,8 @@ class Server:
     runtime: Runtime
     door: Door
     descriptors: int = field(factory=raise_descriptor_limit)
-    draining: bool = False
+    draining: bool = False  # replies say `Connection: close`
+    closing: bool = False  # the listeners are closed, and connections close when they carry nothing
     lanes: set[Lane] = field(factory=set)
     _listeners: list[Listener] = field(factory=list)
     _connections: trio.Nursery = field(init=False)
@@ -77,11 +79,14 @@ class Server:
             except trio.ClosedResourceError:
                 return
             except OSError as error:
-                if error.errno not in _OUT_OF_DESCRIPTORS:
+                if error.errno in _BROKEN:
                     raise
-                self.metrics.accept_pauses += 1
-                log.warning("out of descriptors; accepting pauses", error=str(error))
-                await trio.sleep(_ACCEPT_PAUSE)
+                if error.errno in _OUT_OF_DESCRIPTORS:
+                    self.metrics.accept_pauses += 1
+                    log.warning("out of descriptors; accepting pauses", error=str(error))
+                    await trio.sleep(_ACCEPT_PAUSE)
+                else:  # accept(2) reports the network errors of a connection that is gone by now
+                    await trio.lowlevel.checkpoint()
             else:
                 self._admit(link)
                 await trio.lowlevel.checkpoint()  # a flood of connections must not starve the others
@@ -92,11 +97,13 @@ class Server:
             self.metrics.connections_refused += 1
             with contextlib.suppress(OSError):
                 link.send_nowait(_REFUSAL)
+                link.receive_nowait()  # a close over unread bytes is a reset, which may eat the answer
             link.close()
             return
         lane = Lane(link, self.runtime, self.door, self.is_draining)
         self.lanes.add(lane)
         self.metrics.connections_accepted += 1
+        self.metrics.connections_active = len(self.lanes)
         self._connections.start_soon(self._guard, lane)
 
     async def _guard(self, lane: Lane) -> None:
@@ -122,6 +129,8 @@ class Server:
         for lane in [lane for lane in self.lanes if lane.due <= now]:
             with contextlib.suppress(OSError):
                 lane.expire()
+        if self.closing:
+            self._close_idle()
 
     # ---- shutdown
 
@@ -140,6 +149,10 @@ class Server:
                 while (link := listener.accept_nowait()) is not None:
                     self._admit(link)
             listener.close()
+        self.closing = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         for lane in list(self.lanes):
-            if lane.idle:
+            if lane.idle and lane.link.is_quiet():
                 lane.link.close()
