@@ -41,6 +41,7 @@ def make_app(config: Callable[[], GatewayConfig], ingress: Ingress) -> QuartTrio
         MAX_CONTENT_LENGTH=_MAX_BODY,
         PROPAGATE_EXCEPTIONS=False,
     )
+    app.url_map.merge_slashes = False  # `//orchestrator/x` is no path of ours: 404, not a redirect
     _add_routes(app, config().server.prefix.rstrip("/"))
     _add_endings(app, config)
     return app
