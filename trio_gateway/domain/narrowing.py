@@ -38,15 +38,13 @@ def host_keys(authority: bytes) -> Iterator[bytes]:
 
 def compile_condition(match: MatchConfig) -> Condition | None:
     """One function for what `match` asks of method, headers and query; None when it asks nothing."""
-    parts = [
-        part
-        for asked, part in (
-            (match.methods, _method_condition(match.methods)),
-            (match.headers, _header_condition(match.headers)),
-            (match.query, _query_condition(match.query)),
-        )
-        if asked
-    ]
+    parts: list[Condition] = []
+    if match.methods:
+        parts.append(_method_condition(match.methods))
+    if match.headers:
+        parts.append(_header_condition(match.headers))
+    if match.query:
+        parts.append(_query_condition(match.query))
     if not parts:
         return None
     return lambda method, query, headers: all(part(method, query, headers) for part in parts)

@@ -134,9 +134,14 @@ class Registry:
     def register(self, config: EndpointConfig, now: datetime) -> Entry:
         """Add an endpoint, or update the one with the same id and url.
 
-        An update of a file's endpoint stands until the file is read again. Raises EndpointConflict when
-        the id has another url, or the url another id; then nothing changed.
+        An update of a file's endpoint stands until the file is read again. Raises EndpointConflict as
+        `judge` does; then nothing changed.
         """
+        self.judge(config)
+        return self._put(config, "api", now)
+
+    def judge(self, config: EndpointConfig) -> None:
+        """Raise EndpointConflict when the id has another url, or the url another id."""
         old = self._entries.get(config.id)
         if old is not None and old.config.url != config.url:
             raise EndpointConflict(f"Endpoint ID '{config.id}' already exists with different URL")
@@ -145,7 +150,6 @@ class Registry:
                 raise EndpointConflict(
                     f"URL '{config.url}' already registered with different ID '{other.id}'"
                 )
-        return self._put(config, "api", now)
 
     def remove(self, id_: str) -> Entry:
         """Forget an endpoint and what was said of it. Raises EndpointNotFound."""

@@ -86,6 +86,12 @@ class Endpoint:
             exchange.permit.late_failure(trio.current_time())
 
 
+def inherited(gateway: GatewayConfig) -> object:
+    """What an endpoint takes from the rest of the config: where it is equal, the endpoint stays as it is."""
+    server = gateway.server
+    return server.limits.body, server.timeouts.body_idle, gateway.tracing
+
+
 def compile_endpoint(config: EndpointConfig, upstream: Upstream, gateway: GatewayConfig) -> Endpoint:
     """Compile one endpoint over its live upstream."""
     server, request_id_header = gateway.server, gateway.tracing.request_id_header.encode()

@@ -1,48 +1,48 @@
-"""The current plan and the live upstreams behind it.
+"""The current plan, the live upstreams behind it, and every change of either.
 
-`apply` compiles a whole new plan beside the old one and swaps it in one assignment. An exchange keeps
-the plan it started with; live state that the change doesn't touch is carried over.
+A change compiles a whole new plan beside the old one and swaps it in one assignment. What it does not
+touch is carried over: compiled endpoints as they are, live state by what it hangs on (see `upstream`).
+A change is written once, as a generator of small steps: it runs in one go, or, where many endpoints
+change at once, in slices that let requests through in between. Either way it is whole or has not
+happened.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
+from trio_gateway.config.check import match_key
 from trio_gateway.config.model import EndpointConfig, GatewayConfig
-from trio_gateway.domain.breaker import CircuitBreaker, State, Transition
-from trio_gateway.domain.cache import FallbackCache
-from trio_gateway.domain.registry import Registry
-from trio_gateway.domain.routes import Route, Router, routes_of
+from trio_gateway.domain.registry import EndpointConflict, Entry, Registry, Status, SyncResult
 from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.observe.events import EventLog
 from trio_gateway.observe.metrics import Metrics
-from trio_gateway.proxy.compile import Endpoint, compile_endpoint
+from trio_gateway.proxy.compile import compile_endpoint, inherited
 from trio_gateway.proxy.inflight import InFlight
+from trio_gateway.proxy.live import LiveState
 from trio_gateway.proxy.network import Network
+from trio_gateway.proxy.plan import Plan, make_plan
 from trio_gateway.proxy.pool import Pool
-from trio_gateway.proxy.upstream import PoolFactory, Target, Upstream
+from trio_gateway.proxy.steps import Steps, T, in_one_go, in_slices
+from trio_gateway.proxy.upstream import PoolFactory, Upstream
+
+__all__ = ["Plan", "Runtime"]
 
 _SWEEP = 1.0
 
 
-@frozen(eq=False)
-class Plan:
-    """A config, compiled: frozen, and swapped as one."""
-
-    config: GatewayConfig
-    prefix: bytes
-    router: Router[Endpoint]
-    endpoints: dict[str, Endpoint]
-    request_id_header: bytes
-
-
 @define(eq=False)
 class Runtime:
-    """What serves: the plan, the upstreams, the table of exchanges in flight, what observes them."""
+    """What serves: the plan, the upstreams, the table of exchanges in flight, what observes them.
+
+    `config` is the file's; the plan's endpoints are the registry's. `changing` is held by whoever waits in
+    the middle of a change: one that is checked, stored and applied, or one in slices.
+    """
 
     network: Network
     metrics: Metrics = field(factory=Metrics)
@@ -50,64 +50,115 @@ class Runtime:
     access_log: AccessLog | None = None
     in_flight: InFlight = field(factory=InFlight)
     registry: Registry = field(factory=Registry)
-    upstreams: dict[str, Upstream] = field(factory=dict)
+    config: GatewayConfig = field(init=False, factory=GatewayConfig)
     plan: Plan = field(init=False)
+    changing: trio.Lock = field(init=False, factory=trio.Lock)
+    live: LiveState = field(init=False)
+    _subscribers: list[Callable[[], None]] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.plan = _compile(GatewayConfig(), {})
+        self.plan = make_plan(self.config, {})
+        self.live = LiveState(PoolFactory(self.network), self.metrics, self.events)
         if self.access_log is not None:
             log = self.access_log
             self.metrics.access_lines_dropped = lambda: log.dropped
 
-    def apply(self, config: GatewayConfig) -> None:
-        """Make `config` the current one. Raises ConfigError for unusable TLS files; then nothing changed."""
-        make_pool = PoolFactory(self.network)
-        pools = {endpoint.id: self._pool(endpoint, make_pool) for endpoint in config.endpoints}
-        self.registry.load(config.endpoints, datetime.now(UTC))
-        upstreams = {
-            endpoint.id: self._upstream(endpoint, pools[endpoint.id]) for endpoint in config.endpoints
-        }
-        plan = _compile(config, upstreams)
-        before, self.upstreams, self.plan = self.upstreams, upstreams, plan
-        for id_, old in before.items():
-            kept = upstreams.get(id_)
-            if kept is None or kept.pool is not old.pool:
-                old.pool.close()
-            if kept is None:
-                self.metrics.forget(id_)
+    @property
+    def upstreams(self) -> dict[str, Upstream]:
+        """The live upstreams by endpoint id."""
+        return self.live.upstreams
 
-    def _pool(self, config: EndpointConfig, make_pool: PoolFactory) -> Pool:
-        old = self.upstreams.get(config.id)
-        if old is not None and _same_target(old.config, config):
-            return old.pool
-        return make_pool(config, Target.of(config.url))
+    # ---- changes
 
-    def _upstream(self, config: EndpointConfig, pool: Pool) -> Upstream:
-        old = self.upstreams.get(config.id)
-        same_rules = old is not None and old.config.circuit_breaker == config.circuit_breaker
-        return Upstream(
-            entry=self.registry.get(config.id),
-            config=config,
-            target=Target.of(config.url),
-            pool=pool,
-            breaker=old.breaker if old and same_rules else self._breaker(config),
-            cache=old.cache if old and same_rules else FallbackCache(config.circuit_breaker.cache),
-            stats=self.metrics.endpoint(config.id),
-        )
+    def apply(self, config: GatewayConfig) -> SyncResult:
+        """Make `config` the file's; the API's endpoints stay, but on one id the file wins.
 
-    def _breaker(self, config: EndpointConfig) -> CircuitBreaker:
-        def changed(transition: Transition) -> None:
-            self.events.record(
-                "circuit_breaker",
-                transition.cause,
-                config.id,
-                before=transition.from_state.value,
-                after=transition.to_state.value,
-            )
-            self.metrics.endpoint(config.id).breaker_changed(transition)
+        Raises ConfigError for unusable TLS files; then nothing changed.
+        """
+        return in_one_go(self._applied(config))
 
-        self.metrics.endpoint(config.id).breaker_state = State.CLOSED
-        return CircuitBreaker(config.circuit_breaker, trio.current_time(), changed)
+    async def apply_in_slices(self, config: GatewayConfig) -> SyncResult:
+        """The same without keeping requests waiting; the caller holds `changing`. Not cancelled midway."""
+        return await in_slices(self._applied(config))
+
+    def rebuild(self) -> None:
+        """A new plan from the registry's entries: the file's in its order, then the API's by time."""
+        in_one_go(self._change(self.config, (), lambda: None))
+
+    def judge(self, config: EndpointConfig) -> None:
+        """Raise the EndpointConflict that `register` would raise; changes nothing."""
+        self.registry.judge(config)
+        key = match_key(config)
+        for entry in self.registry if key is not None else ():
+            if entry.id != config.id and match_key(entry.config) == key:
+                raise EndpointConflict(f"`match` is identical with that of '{entry.id}'")
+
+    def register(self, config: EndpointConfig, now: datetime) -> Entry:
+        """Add or update an endpoint for the API. Raises EndpointConflict or ConfigError."""
+        self.judge(config)
+        return in_one_go(self._change(self.config, (config,), lambda: self.registry.register(config, now)))
+
+    def unregister(self, id_: str) -> Entry:
+        """Take an endpoint away; it finishes what it carries. Raises EndpointNotFound."""
+        return in_one_go(self._change(self.config, (), lambda: self.registry.remove(id_)))
+
+    def set_status(self, id_: str, status: Status) -> Entry:
+        """An operator's word, in force at once: the plan reads it. Raises EndpointNotFound."""
+        entry = self.registry.set_status(id_, status)
+        self._tell_subscribers()
+        return entry
+
+    def sync(self) -> SyncResult:
+        """Back to what the file says: the API's endpoints go. Raises ConfigError."""
+        configs, now = self.config.endpoints, datetime.now(UTC)
+        return in_one_go(self._change(self.config, configs, lambda: self.registry.sync(configs, now)))
+
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after every change of endpoints or of their status; it must not raise."""
+        self._subscribers.append(callback)
+
+    def _tell_subscribers(self) -> None:
+        for callback in self._subscribers:
+            callback()
+
+    # ---- one change, in steps
+
+    def _applied(self, config: GatewayConfig) -> Steps[SyncResult]:
+        configs, now = config.endpoints, datetime.now(UTC)
+        return self._change(config, configs, lambda: self.registry.load(configs, now))
+
+    def _change(
+        self, config: GatewayConfig, fresh: Iterable[EndpointConfig], edit: Callable[[], T]
+    ) -> Steps[T]:
+        """Edit the registry, then make its entries the plan.
+
+        `fresh` are the configs that the edit brings: what can fail is done with them before it.
+        """
+        pools: dict[str, Pool] = {}
+        for each in fresh:
+            if each.id not in pools:  # the first of an id counts
+                pools[each.id] = self.live.pool(each)
+            yield
+        result = edit()
+        upstreams, endpoints = {}, {}
+        same_rest = inherited(config) == inherited(self.config)
+        for entry in self._line_up(config):
+            upstreams[entry.id] = upstream = self.live.upstream(entry, pools)
+            old = self.plan.endpoints.get(entry.id)
+            kept = same_rest and old is not None and old.upstream is upstream
+            endpoints[entry.id] = old if kept and old else compile_endpoint(entry.config, upstream, config)
+            yield
+        self.plan, self.config = make_plan(config, endpoints), config
+        self.live.replace(upstreams)
+        self._tell_subscribers()
+        return result
+
+    def _line_up(self, config: GatewayConfig) -> list[Entry]:
+        entries = {entry.id: entry for entry in self.registry}
+        of_file = [entries.pop(each.id) for each in config.endpoints if each.id in entries]
+        return [*of_file, *entries.values()]
+
+    # ---- running
 
     async def run(self) -> None:
         """Watch over departing clients and ageing connections; runs until cancelled."""
@@ -118,39 +169,8 @@ class Runtime:
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(_SWEEP)
-            for upstream in self.upstreams.values():
-                upstream.pool.sweep()
+            self.live.sweep()
 
     def close(self) -> None:
         """Close every idle upstream connection."""
-        for upstream in self.upstreams.values():
-            upstream.pool.close()
-
-
-def _same_target(old: EndpointConfig, new: EndpointConfig) -> bool:
-    return (old.url, old.tls, old.pool, old.timeouts.connect) == (
-        new.url,
-        new.tls,
-        new.pool,
-        new.timeouts.connect,
-    )
-
-
-def _compile(config: GatewayConfig, upstreams: dict[str, Upstream]) -> Plan:
-    endpoints = {
-        endpoint.id: compile_endpoint(endpoint, upstreams[endpoint.id], config)
-        for endpoint in config.endpoints
-    }
-    prefix = config.server.prefix.encode().rstrip(b"/")  # "/" is no prefix at all
-    routes = [
-        Route(endpoint, pattern, kind, endpoint.config.match, order, endpoint.config.path.strip_prefix)
-        for order, endpoint in enumerate(endpoints.values())
-        for pattern, kind in routes_of(endpoint.config)
-    ]
-    return Plan(
-        config=config,
-        prefix=prefix,
-        router=Router(prefix, routes),
-        endpoints=endpoints,
-        request_id_header=config.tracing.request_id_header.encode(),
-    )
+        self.live.close()
