@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from tests.cli.conftest import Call
-from trio_gateway.cli.run import address_text, override
+from trio_gateway.cli.run import override
 from trio_gateway.config.model import GatewayConfig
 
 NOWHERE = "240.0.0.1"
@@ -100,12 +100,6 @@ def test_bad_usage_ends_with_2(call: Call, args: tuple[str, ...], environ: dict[
     result = call("run", "-c", "gateway.yaml", *args, **environ)
     assert result.exit_code == 2
     assert result.stderr.startswith("Usage: ")
-
-
-def test_addresses_read_like_binds() -> None:
-    """A bound address is shown as it would be configured."""
-    assert address_text("127.0.0.1", 80) == "127.0.0.1:80"
-    assert address_text("::1", 80) == "[::1]:80"
 
 
 # ---- which file -----------------------------------------------------------------------------------

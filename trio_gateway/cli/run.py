@@ -14,7 +14,6 @@ from typing import Literal
 import attrs
 import click
 import structlog
-import trio
 from click.core import ParameterSource
 
 from trio_gateway.cli.check import BAD_CONFIG, complain, report
@@ -22,18 +21,11 @@ from trio_gateway.config.addresses import bind_address, split_bind
 from trio_gateway.config.load import Loaded, load_config
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.config.search import create_config, find_config
-from trio_gateway.errors import ConfigError
-from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.observe.logs import configure
-from trio_gateway.supervisor import Gateway
 
 log = structlog.get_logger("trio_gateway")
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-FAILED = 1
-
-_STDOUT = 1
-_LAST_LINES = 0.25  # seconds for the access log's writer when the gateway has stopped
 
 
 @click.command()
@@ -77,6 +69,8 @@ def command(
     config = override(config, binds, log_level, log_format)
     configure(config.logging.format, config.log_level, sys.stderr)
     _say_what_to_know(loaded, path if created else None, reload)
+    from trio_gateway.cli.serving import serve  # the servers' imports cost more than all of the above
+
     context.exit(serve(config, path))
 
 
@@ -136,63 +130,3 @@ def _say_what_to_know(loaded: Loaded, created: str | None, reload: bool) -> None
         log.warning("config", problem=str(warning))
     if reload:
         log.warning("--reload is accepted and does nothing in this version: restart to apply a change")
-
-
-# ---- serving --------------------------------------------------------------------------------------
-
-
-def serve(config: GatewayConfig, path: str) -> int:
-    """Run the gateway to its end and tell how it ended, as an exit code."""
-    access_log = open_access_log(config)
-    try:
-        return trio.run(_serve, config, path, access_log)
-    except Exception as crash:
-        log.critical("the gateway failed", exc_info=crash)
-        return FAILED
-    finally:
-        if access_log is not None:
-            access_log.close(_LAST_LINES)
-            if access_log.dropped:
-                log.warning("access log lines were lost", lines=access_log.dropped)
-
-
-def open_access_log(config: GatewayConfig) -> AccessLog | None:
-    """A running access log on standard output, or None where the config wants none."""
-    if not config.logging.access_log:
-        return None
-    as_text = config.logging.format == "text" or (config.logging.format == "auto" and os.isatty(_STDOUT))
-    access_log = AccessLog(_STDOUT, "text" if as_text else "json")
-    access_log.start()
-    return access_log
-
-
-async def _serve(config: GatewayConfig, path: str, access_log: AccessLog | None) -> int:
-    gateway = Gateway(config, access_log=access_log)
-    async with trio.open_nursery() as signals:
-        await signals.start(gateway.stop_on_signals)
-        code = await _until_stopped(gateway, path)
-        signals.cancel_scope.cancel()
-    return code
-
-
-async def _until_stopped(gateway: Gateway, path: str) -> int:
-    config = gateway.config
-    async with trio.open_nursery() as serving:
-        try:
-            addresses = await serving.start(gateway.run)
-        except ConfigError as error:
-            click.echo(str(error), err=True)
-            return BAD_CONFIG
-        except OSError as error:
-            reason = error.strerror or str(error)
-            log.error("cannot listen", on=list(config.server.bind), error=reason)  # noqa: TRY400  one clear line
-            return FAILED
-        bound = [address_text(host, port) for host, port in addresses]
-        log.info("ready", addresses=bound, config=path, endpoints=len(config.endpoints))
-    log.info("stopped")
-    return 0
-
-
-def address_text(host: str, port: int) -> str:
-    """`HOST:PORT`, with IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
