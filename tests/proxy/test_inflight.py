@@ -1,0 +1,224 @@
+"""The table of exchanges, and clients that leave: how soon the upstream is let go."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+from tests.support.client import RawClient, request
+from tests.support.gateway import World, world
+from tests.support.upstream import Script, Wire, answering
+from trio_gateway.proxy.link import Link
+
+USERS = "/orchestrator/users"
+CONFIG = """
+server: {bind: ["127.0.0.1:8000"]}
+circuit_breaker: {failure_threshold: 1, failure_on: [connect, timeout, reset, 5xx]}
+endpoints:
+  - {url: "http://backend.example/", name: users, methods: [GET, POST], timeout: 30}
+"""
+
+
+async def silent(wire: Wire) -> None:
+    await wire.request()
+    await wire.closed()
+
+
+async def silent_stream(wire: Wire) -> None:
+    await wire.request()
+    await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    await wire.closed()
+
+
+async def takes_nothing(wire: Wire) -> None:
+    await wire.head()
+    hang_up = select.poll()
+    hang_up.register(wire.link.fileno(), 0)
+    for _ in range(10_000):
+        if hang_up.poll(0):
+            return
+        await trio.sleep(0.01)
+
+
+def late(seconds: float) -> Script:
+    """A backend that answers late, unless it is let go."""
+
+    async def script(wire: Wire) -> None:
+        while True:
+            await wire.request()
+            with trio.move_on_after(seconds):
+                await wire.closed()
+                return
+            await wire.reply()
+
+    return script
+
+
+def fin(link: Link) -> None:
+    link.close()
+
+
+def half_close(link: Link) -> None:
+    link.shutdown_write()
+
+
+LEAVE = pytest.mark.parametrize("leave", [fin, half_close])
+
+
+async def assert_let_go(here: World, since: float, within: float, reason: str = "client_gone") -> None:
+    """The exchange ends for `reason` and its upstream connection closes, `within` seconds."""
+    while here.backend.open or not here.lines:
+        assert trio.current_time() - since < 5, "never noticed"
+        await trio.sleep(0.001)
+    assert trio.current_time() - since <= within
+    assert here.lines[-1][13] == reason
+    assert here.idle()
+    upstream = here.gateway.runtime.upstreams["users"]
+    assert upstream.breaker.failure_count == 0
+    assert upstream.pool.statistics().idle == 0
+
+
+async def started(here: World, data: bytes, settle: float) -> RawClient:
+    client = await here.client()
+    await client.send(data)
+    await trio.sleep(settle)
+    return client
+
+
+@LEAVE
+@pytest.mark.parametrize("settle", [0.0, 0.01, 0.1, 20.0])
+@pytest.mark.parametrize("script", [silent, silent_stream])
+async def test_a_client_that_leaves_is_noticed(
+    script: Script, settle: float, leave: Callable[[Link], None], autojump_clock: object
+) -> None:
+    """Before the reply's head and within a silent stream, right away or much later."""
+    async with world(CONFIG, script) as here:
+        client = await started(here, request(USERS), settle)
+        await trio.testing.wait_all_tasks_blocked()
+        since = trio.current_time()
+        leave(client.link)
+        await assert_let_go(here, since, 0.1)
+        assert here.lines[-1][8] == (499 if script is silent else 200)
+
+
+@LEAVE
+async def test_a_departure_behind_pipelined_bytes_is_noticed(
+    leave: Callable[[Link], None], autojump_clock: object
+) -> None:
+    """Though more requests stand unread before the FIN; none of them is served."""
+    async with world(CONFIG, silent) as here:
+        client = await started(here, request(USERS) * 3, 0.2)
+        await client.send(request(USERS))
+        since = trio.current_time()
+        leave(client.link)
+        await assert_let_go(here, since, 0.3)
+        await trio.sleep(1)
+        assert len(here.lines) == 1
+
+
+@LEAVE
+async def test_a_departure_during_connect_is_noticed(
+    leave: Callable[[Link], None], autojump_clock: object
+) -> None:
+    """The connect is given up with it."""
+    async with world(CONFIG) as here:
+        here.network.hang.add(here.backend.address)
+        client = await started(here, request(USERS), 1.0)
+        since = trio.current_time()
+        leave(client.link)
+        await assert_let_go(here, since, 0.1)
+
+
+@LEAVE
+@pytest.mark.parametrize(
+    ("script", "size"),
+    [(silent, 10), (takes_nothing, 3_000_000)],
+    ids=["the client is awaited", "the upstream is awaited"],
+)
+async def test_a_departure_in_a_stalled_upload_is_noticed(
+    script: Script, size: int, leave: Callable[[Link], None], autojump_clock: object
+) -> None:
+    """Whoever holds it up; the upstream sees an abort, never a whole body."""
+    async with world(CONFIG, script) as here:
+        client = await here.client()
+        await client.send(request(USERS, f"Content-Length: {size}", method="POST"))
+        if size > 10:
+            with trio.move_on_after(3):
+                await client.send(bytes(size))
+        else:
+            await client.send(b"12345")
+            await trio.sleep(3)
+        since = trio.current_time()
+        leave(client.link)
+        await assert_let_go(here, since, 0.3)
+
+
+async def test_a_departure_while_queueing_for_a_connection_is_noticed(autojump_clock: object) -> None:
+    """The place in the queue goes to the next."""
+    config = CONFIG.replace("timeout: 30", "timeout: 30, pool: {max_connections: 1}")
+    async with world(config, silent) as here:
+        await started(here, request(USERS), 0.1)
+        second = await started(here, request(USERS), 0.1)
+        pool = here.gateway.runtime.upstreams["users"].pool
+        assert pool.statistics().waiting == 1
+        second.link.close()
+        await trio.sleep(0.1)
+        assert (pool.statistics().waiting, pool.statistics().active) == (0, 1)
+        assert here.lines[-1][8] == 499
+
+
+async def test_a_quick_exchange_is_never_registered(autojump_clock: object) -> None:
+    """It costs one entry, and leaves nothing."""
+    async with world(CONFIG, answering) as here:
+        table = here.gateway.runtime.in_flight
+        client = await here.client()
+        for _ in range(100):
+            assert (await client.get(USERS)).status == 200
+            await trio.sleep(0.003)
+            assert len(table) == 0
+            assert list(table) == []
+
+
+async def test_the_table_shows_what_is_in_flight_young_and_old(autojump_clock: object) -> None:
+    """An operator sees each exchange, whether its client is watched yet or not."""
+    async with world(CONFIG, silent) as here:
+        table = here.gateway.runtime.in_flight
+        for number in range(3):
+            await started(here, request(f"{USERS}/{number}"), 1.0 if number < 2 else 0.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(table) == 3
+        assert sorted(exchange.rest for exchange in table) == [b"/0", b"/1", b"/2"]
+
+
+async def test_a_watched_connection_serves_on(autojump_clock: object) -> None:
+    """Slow exchanges one after the other on one connection, watched anew each time."""
+    async with world(CONFIG, late(0.2)) as here:
+        client = await here.client()
+        for _ in range(5):
+            assert (await client.get(USERS)).status == 200
+        await client.send(request(USERS))
+        await trio.sleep(0.1)
+        since = trio.current_time()
+        client.link.close()
+        await assert_let_go(here, since, 0.1)
+
+
+async def test_many_departures_at_once_are_noticed_together(autojump_clock: object) -> None:
+    """Each costs its own exchange; who stays is served."""
+    async with world(CONFIG, late(5)) as here:
+        clients = [await here.client() for _ in range(50)]
+        for client in clients:
+            await client.send(request(USERS))
+        await trio.sleep(1)
+        for client in clients[1:]:
+            client.link.close()
+        await trio.sleep(0.1)
+        assert here.backend.open == 1
+        assert (await clients[0].answer()).status == 200
+        reasons = [line[13] for line in here.lines]
+        assert sorted(set(reasons)) == ["client_gone", "completed"]
+        assert reasons.count("client_gone") == 49
