@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 from attrs import frozen
+from structlog.testing import capture_logs
 
 from tests.support.client import Answer
 from tests.support.stage import USERS, Door, Stage, silent
@@ -143,9 +144,11 @@ async def test_a_bug_of_ours_costs_one_exchange(door: Door) -> None:
         caller = await stage.connect()
         plan = stage.gateway.runtime.plan
         await break_a_gate(stage)
-        answer = await caller.fetch("GET", USERS, "X-Request-ID: mine")
+        with capture_logs() as logs:
+            answer = await caller.fetch("GET", USERS, "X-Request-ID: mine")
         document = told(answer)
         assert answer.status == 500
+        assert [(log["event"], log["request_id"]) for log in logs] == [("request failed", "mine")]
         assert (document["error"], document["message"]) == ("internal_server_error", "Internal routing error")
         assert document["details"] == {"path": USERS, "method": "GET"}
         assert (document["code"], document["request_id"]) == ("internal_error", "mine")

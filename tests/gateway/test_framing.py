@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 
 import pytest
 import trio
 
-from tests.support.doors import Call, Cut
+from tests.support.doors import Call, push
 from tests.support.stage import OK, USERS, Door, recording
 from tests.support.upstream import Received, Wire
 
@@ -303,12 +302,6 @@ async def test_an_early_reply_survives_a_backend_that_stops_reading(door: Door) 
 
     async with door.stage(refusing) as stage:
         call = await stage.open("POST", USERS, length=50_000_000)
-        stage.nursery.start_soon(_send_until_cut, call)
+        stage.nursery.start_soon(push, call, b"x" * 100_000, 500)
         answer = await call.answer()
         assert (answer.status, answer.body) == (413, b"too much")
-
-
-async def _send_until_cut(call: Call) -> None:
-    with contextlib.suppress(Cut):
-        for _ in range(500):
-            await call.send(b"x" * 100_000)

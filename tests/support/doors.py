@@ -134,6 +134,26 @@ class _Caller:
         self.link.abort()
 
 
+async def read_cut(call: Call, pause: float = 0.0) -> bytes:
+    """The body of a reply that must break off, a piece each `pause` seconds."""
+    body = b""
+    try:
+        while (piece := await call.piece()) is not None:
+            body += piece
+            await trio.sleep(pause)
+    except Cut:
+        return body
+    raise AssertionError("the reply is whole")
+
+
+async def push(call: Call, piece: bytes, times: int, pause: float = 0.0) -> None:
+    """Send a body piece by piece until it is done or nobody takes it any more."""
+    with contextlib.suppress(Cut):
+        for _ in range(times):
+            await trio.sleep(pause)
+            await call.send(piece)
+
+
 # ---- the lane -------------------------------------------------------------------------------------
 
 

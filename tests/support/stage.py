@@ -178,10 +178,14 @@ class Stage:
 
     # ---- the end
 
-    async def settle(self) -> None:
-        """Let every client go, then check that nothing is left."""
+    def part(self) -> None:
+        """Let every client go."""
         for caller in self.callers:
             caller.vanish()
+
+    async def settle(self) -> None:
+        """Check that nothing is left once every client is gone."""
+        self.part()
         await trio.sleep(_LINGER)
         runtime = self.gateway.runtime
         assert runtime.metrics.handler_errors == 0
@@ -223,8 +227,11 @@ class Door:
             await nursery.start(backend.serve, network, *BACKEND)
             await nursery.start(gateway.run)
             stage = Stage(World(network, gateway, backend, nursery, lines.records), self.name)
-            yield stage
-            await stage.settle()
+            try:
+                yield stage
+                await stage.settle()
+            finally:
+                stage.part()
             nursery.cancel_scope.cancel()
 
 
