@@ -48,14 +48,14 @@ async def serve(exchange: Exchange, runtime: Runtime) -> None:
             exchange.error = None  # whatever wished to end it came too late
     except GatewayError as error:
         await _end(exchange, plan, error)
-    except trio.Cancelled:
-        exchange.error = exchange.error or ShuttingDown()
-        exchange.writer.abort()
-        raise
     except Exception as bug:  # the guard: a bug of ours costs this exchange, nothing else
         log.exception("request failed", request_id=exchange.hop.request_id.decode("latin-1"), exc_info=bug)
         runtime.metrics.handler_errors += 1
         await _end(exchange, plan, _internal_error(exchange))
+    except BaseException:  # cancelled from outside; where an upload ran beside, Cancelled comes in a group
+        exchange.error = exchange.error or ShuttingDown()
+        exchange.writer.abort()
+        raise
     finally:
         runtime.in_flight.leave(exchange)
         _record(exchange, runtime)
