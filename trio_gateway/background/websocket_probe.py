@@ -1,7 +1,8 @@
 """The WebSocket probe: a handshake and a ping, through trio-websocket on a stream of ours.
 
 The library waits for an answer even when the connection has ended or the peer spoke no WebSocket. Our
-stream therefore raises where it would only close, and the error ends the probe at once.
+stream therefore raises where it would only close, and the error ends the probe at once. What the layers
+below the library make of garbage comes out as their own errors, which say no more than that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import Any
 
 import trio
 from attrs import define, field, frozen
-from trio_websocket import ConnectionRejected, wrap_client_stream
+from h11 import ProtocolError as H11ProtocolError
+from trio_websocket import ConnectionClosed, ConnectionRejected, wrap_client_stream
+from wsproto.utilities import ProtocolError as WsProtocolError
 
 from trio_gateway.background.dial import MAX_ANSWER, Answer, Dial, Enough, ProbeFailed, resource_of, target_of
 from trio_gateway.domain.health import Check
@@ -52,6 +55,8 @@ async def _converse(link: Link, target: Target) -> None:
             )
             await socket.ping()
             nursery.cancel_scope.cancel()
+    except* (ConnectionClosed, WsProtocolError, H11ProtocolError):
+        failure = ProbeFailed("no valid WebSocket")
     except* ConnectionRejected as rejections:
         failure = ProbeFailed(f"status {_first(rejections).status_code}")
     except* (ProbeFailed, OSError) as errors:
