@@ -74,7 +74,8 @@ async def upload(exchange: Exchange, link: Link, idle_timeout: float) -> None:
         while data := await _next_piece(exchange, idle_timeout):
             await link.send(chunk(data) if chunked else data)
             pieces += 1
-            if pieces % _PIECES_BEFORE_YIELD == 0:
+            # Behind the last piece the reply may be here at once: it must find the request complete.
+            if pieces % _PIECES_BEFORE_YIELD == 0 and not exchange.body.complete:
                 await trio.lowlevel.checkpoint()
         if chunked:
             await link.send(last_chunk(trailers_to_pass(exchange.body.trailers)))
