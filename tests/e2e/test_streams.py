@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.e2e.here import real_world
 from tests.e2e.started import GatewayProcess, backend, config, gateway_process, queued
 from tests.e2e.streaming import DOORS, PATH, Backend, expected, read_head
+from tests.support.client import request
 from tests.support.h2client import H2Client, open_h2
-from tests.support.upstream import Wire
+from tests.support.upstream import Wire, answering
 from trio_gateway.proxy.link import Link
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory and queues are read from /proc")
@@ -44,6 +46,18 @@ async def test_a_large_body_costs_no_memory_and_arrives_whole(door: str, tmp_pat
     assert told.decode() == repr(expected(SIZE))
     assert got == expected(SIZE)
     assert both < GROWTH
+
+
+async def test_a_connection_serves_again_after_an_upload() -> None:
+    """A reply that follows the last byte at once finds the request complete: the connection is kept."""
+    async with real_world(answering) as world:
+        client = await world.client()
+        upload = request("/orchestrator/users/x", method="POST", body=bytes(200_000))
+        for _ in range(25):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.send, upload)
+                assert (await client.answer("POST")).status == 200
+        assert world.backend.connections == 1
 
 
 # ---- stalled ends -----------------------------------------------------------------------------------
