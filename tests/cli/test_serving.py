@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def test_of_several_addresses_none_stays_bound_when_one_fails(call: Call) -> Non
 def test_the_access_log_follows_the_config() -> None:
     """None where it is switched off; else in the format that is named, or JSON where nobody looks on."""
     config = GatewayConfig()
+    unnamed = "text" if os.isatty(1) else "json"
     assert open_access_log(evolve(config, logging=LoggingConfig(access_log=False))) is None
-    for name, expected in (("text", "text"), ("json", "json"), ("auto", "json")):
+    for name, expected in (("text", "text"), ("json", "json"), ("auto", unnamed)):
         log = open_access_log(evolve(config, logging=LoggingConfig(format=name)))  # type: ignore[arg-type]
         assert log is not None
         assert log.format == expected
