@@ -214,6 +214,14 @@ class ShuttingDown(GatewayError):
     default_detail = "The gateway is shutting down"
 
 
+class StorageFull(GatewayError):
+    """What was asked for could not be written to `state_dir`, so it was not done."""
+
+    status = 507
+    code = "storage_full"
+    default_detail = "The state directory cannot be written; nothing was changed"
+
+
 class TotalTimeout(GatewayError):
     """`timeouts.total` passed before the head was committed."""
 

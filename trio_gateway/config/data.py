@@ -8,8 +8,11 @@ and `${NAME}` stays text, so that nobody can read the gateway's environment thro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal
 
+import attrs
 from attrs import define, field, frozen
 
 from trio_gateway.config.check import endpoint_findings
@@ -22,6 +25,7 @@ from trio_gateway.config.source import BROKEN, NULL, STR, Entry, Items, Table, T
 _TAG = "tag:yaml.org,2002:"
 _DEEPEST = 64
 _REQUIRED = "is required"
+_FACTORY: Any = attrs.Factory  # a class, though its stub says that it is a function
 
 
 @frozen
@@ -57,6 +61,35 @@ def read_endpoint(data: object, defaults: Table | None = None) -> ReadEndpoint:
         tuple(_mistake(data, path, message) for path, message in findings.wrong),
         tuple(_mistake(data, path, message) for path, message in findings.odd),
     )
+
+
+def plain_endpoint(config: EndpointConfig) -> dict[str, Any]:
+    """The data that reads as `config` again, without a file's defaults; what is built in is left out."""
+    plain: dict[str, Any] = _plain(config)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if attrs.has(type(value)):
+        told = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
+        default = _defaults(type(value))
+        return {
+            name: _plain(item) for name, item in told.items() if name not in default or default[name] != item
+        }
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, IPv4Network | IPv6Network) else value
+
+
+@cache
+def _defaults(cls: type) -> dict[str, Any]:
+    fields = [field for field in attrs.fields(cls) if field.default is not attrs.NOTHING]
+    return {
+        field.name: field.default.factory() if isinstance(field.default, _FACTORY) else field.default
+        for field in fields
+    }
 
 
 @define

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Literal, get_args
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from trio_gateway.config.model import EndpointConfig
 from trio_gateway.errors import ClientError
@@ -97,6 +97,9 @@ class Registry:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self._entries
+
     def get(self, id_: str) -> Entry:
         """The entry. Raises EndpointNotFound."""
         entry = self._entries.get(id_)
@@ -128,6 +131,12 @@ class Registry:
     def statuses(self) -> dict[str, Status]:
         """An operator's words that still stand, to be kept over a restart."""
         return dict(self._said)
+
+    def copy(self) -> Registry:
+        """The same entries once more, to try a change on."""
+        twin = Registry(self._said)
+        twin._entries = {id_: evolve(entry) for id_, entry in self._entries.items()}
+        return twin
 
     # ---- what the API changes
 

@@ -19,6 +19,7 @@ from trio_gateway.domain.cors import Cors, compile_cors
 from trio_gateway.domain.headers import Hop, compile_request, compile_response
 from trio_gateway.domain.location import compile_location
 from trio_gateway.domain.outcome import FailureRule
+from trio_gateway.domain.routes import Kind, routes_of
 from trio_gateway.domain.target import join, replace_last
 from trio_gateway.errors import (
     EndpointDisabled,
@@ -44,6 +45,7 @@ class Endpoint:
 
     id: str
     config: EndpointConfig
+    routes: tuple[tuple[bytes, Kind], ...]
     upstream: Upstream
     gates: tuple[Gate, ...]
     handler: Handler
@@ -105,6 +107,7 @@ def compile_endpoint(config: EndpointConfig, upstream: Upstream, gateway: Gatewa
     return Endpoint(
         id=config.id,
         config=config,
+        routes=tuple(routes_of(config)),
         upstream=upstream,
         gates=_gates(config, upstream, cors, max_body),
         handler=_handler(config, upstream, request_id_header),

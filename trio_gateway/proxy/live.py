@@ -40,8 +40,8 @@ class LiveState:
     def upstream(self, entry: Entry, pools: Mapping[str, Pool]) -> Upstream:
         """The upstream of an entry: the one in use if nothing changed, else made of what still fits."""
         old, config = self.upstreams.get(entry.id), entry.config
-        if old is not None and old.entry is entry and old.config == config:
-            old.config = config  # equal; the same object makes the next comparison quick
+        if old is not None and old.entry is entry and (old.config is config or old.config == config):
+            old.config = config  # an equal one; next time it is the same
             return old
         same_rules = old is not None and old.config.circuit_breaker == config.circuit_breaker
         return Upstream(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from trio_gateway.config.model import GatewayConfig
-from trio_gateway.domain.routes import Route, Router, routes_of
+from trio_gateway.domain.routes import Route, Router
 from trio_gateway.proxy.compile import Endpoint
 
 
@@ -30,7 +30,7 @@ def make_plan(config: GatewayConfig, endpoints: dict[str, Endpoint]) -> Plan:
     routes = [
         Route(endpoint, pattern, kind, endpoint.config.match, order, endpoint.config.path.strip_prefix)
         for order, endpoint in enumerate(endpoints.values())
-        for pattern, kind in routes_of(endpoint.config)
+        for pattern, kind in endpoint.routes
     ]
     return Plan(
         config=config,
