@@ -106,6 +106,8 @@ class Link:
 
     def is_quiet(self) -> bool:
         """Nothing came and nobody left: an idle connection that may be used again."""
+        if self.closed:  # its descriptor may be another's by now
+            return False
         poll = self._poll
         if poll is None:
             poll = self._poll = select.poll()
