@@ -1,0 +1,371 @@
+"""One end of a connection: waiting only where it must, and every end an OSError."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+import trustme
+
+from trio_gateway.proxy.link import Link, LinkClosed, LinkStalled, TlsLink, tls_client_link
+
+Pair = tuple[Link, socket.socket]
+
+
+def unix_pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair()
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        far, _ = server.accept()
+        return near, far
+
+
+@pytest.fixture(params=[unix_pair, tcp_pair], ids=["unix", "tcp"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A link and the plain socket at its other end."""
+    near, far = request.param()
+    near.setblocking(False)
+    far.setblocking(False)
+    yield Link(near, ("peer", 1), ("here", 2)), far
+    near.close()
+    far.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Loopback TCP needs a moment."""
+    with trio.fail_after(5):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+
+
+# ---- reading ----------------------------------------------------------------------------------------
+
+
+async def test_receive_nowait_tells_nothing_from_the_end(pair: Pair) -> None:
+    """None while nothing came, b"" when nothing will."""
+    link, far = pair
+    assert link.receive_nowait() is None
+    far.send(b"abc")
+    await link.readable()
+    assert (link.receive_nowait(2), link.receive_nowait()) == (b"ab", b"c")
+    far.close()
+    await link.readable()
+    assert link.receive_nowait() == b""
+
+
+async def test_receive_waits_for_bytes(pair: Pair) -> None:
+    """And a cancelled wait loses none."""
+    link, far = pair
+    with trio.move_on_after(0.01):
+        await link.receive()
+    far.send(b"abc")
+    assert await link.receive() == b"abc"
+
+
+async def test_a_reset_is_an_os_error(pair: Pair) -> None:
+    """So is everything that ends a connection."""
+    link, far = pair
+    link.send_nowait(b"unread")
+    await until(lambda: peeked(far))
+    far.close()  # over unread bytes
+    with pytest.raises(ConnectionResetError):
+        await link.receive()
+
+
+def peeked(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return b""
+
+
+@pytest.mark.parametrize("event", ["nothing", "bytes", "eof", "reset", "our close"])
+async def test_only_an_untouched_connection_is_quiet(event: str, pair: Pair) -> None:
+    """What an idle connection must be to serve again; asking consumes nothing."""
+    link, far = pair
+    assert link.is_quiet()
+    if event == "bytes":
+        far.send(b"x")
+    elif event == "eof":
+        far.shutdown(socket.SHUT_WR)
+    elif event == "reset":
+        link.send_nowait(b"unread")
+        await until(lambda: peeked(far))
+        far.close()
+    elif event == "our close":
+        link.close()
+    if event == "nothing":
+        assert link.is_quiet()
+    else:
+        await until(lambda: not link.is_quiet())
+        assert not link.is_quiet()
+    if event == "bytes":
+        assert link.receive_nowait() == b"x"
+
+
+def test_a_closed_link_is_not_quiet_though_nobody_asked_before() -> None:
+    """Its descriptor may be somebody else's by now."""
+    near, far = socket.socketpair()
+
+    async def main() -> None:
+        link = Link(near, ("peer", 1), ("here", 2))
+        link.close()
+        assert not link.is_quiet()
+        assert link.fileno() == -1
+
+    trio.run(main)
+    far.close()
+
+
+# ---- writing ----------------------------------------------------------------------------------------
+
+
+async def test_send_hands_over_everything(pair: Pair) -> None:
+    """More than the kernel takes at once, in order."""
+    link, far = pair
+    data = bytes(range(256)) * 20_000
+    got = bytearray()
+
+    async def read() -> None:
+        while len(got) < len(data):
+            await trio.lowlevel.wait_readable(far)
+            got.extend(far.recv(1 << 20))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await link.send(data)
+    assert bytes(got) == data
+
+
+class Sipping:
+    """A link with a small buffer whose peer takes something every four seconds, in virtual time."""
+
+    def __init__(self) -> None:
+        near, self.far = socket.socketpair()
+        near.setblocking(False)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.link = Link(near, ("peer", 1), ("here", 2), write_timeout=5.0)
+
+    async def sip(self, times: int) -> None:
+        for _ in range(times):
+            await trio.sleep(4)
+            self.far.recv(1 << 20)
+
+    def play(self, main: Callable[[], Awaitable[None]], times: int = 1000) -> float:
+        """Run `main` beside the sipping peer; how long it took."""
+
+        async def run() -> float:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.sip, times)
+                await main()
+                nursery.cancel_scope.cancel()
+            self.link.close()
+            self.far.close()
+            return trio.current_time()
+
+        return trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_write_without_progress_stalls() -> None:
+    """`write_timeout` bounds each wait, not the whole."""
+    sipping = Sipping()
+
+    async def main() -> None:
+        with pytest.raises(LinkStalled):
+            await sipping.link.send(bytes(1_000_000))
+
+    assert sipping.play(main, times=3) == pytest.approx(3 * 4 + 5, abs=0.1)
+
+
+def test_min_rate_judges_what_the_waits_of_a_message_add_up_to() -> None:
+    """Each wait ends in time, but all of them move too little; a new message starts anew."""
+    sipping = Sipping()
+    link = sipping.link
+    link.min_rate = 10_000
+
+    async def main() -> None:
+        for _ in range(2):
+            link.begin_message(None)
+            with pytest.raises(LinkStalled):
+                await link.send(bytes(1_000_000))
+
+    assert 2 * 5 < sipping.play(main) < 2 * 13
+
+
+async def test_on_wait_hears_of_each_wait(pair: Pair) -> None:
+    """And of none when the kernel takes all at once."""
+    link, _ = pair
+    waits: list[int] = []
+    link.begin_message(lambda: waits.append(1))
+    await link.send(b"small")
+    assert waits == []
+    with trio.move_on_after(0.05):
+        await link.send(bytes(50_000_000))
+    assert waits
+
+
+# ---- ending -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["receive", "send"])
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_closing_wakes_who_waits_on_this_end(verb: str, end: str, pair: Pair) -> None:
+    """With LinkClosed: nobody hangs on a closed socket."""
+    link, _ = pair
+    outcome: list[type] = []
+
+    async def wait() -> None:
+        try:
+            await (link.receive() if verb == "receive" else link.send(bytes(50_000_000)))
+        except OSError as error:
+            outcome.append(type(error))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        getattr(link, end)()
+        getattr(link, end)()
+    assert outcome == [LinkClosed]
+    assert link.closed
+    link.shutdown_write()  # too late, and harmless
+
+
+async def test_waiting_on_a_closed_end_is_link_closed(pair: Pair) -> None:
+    """However late somebody asks."""
+    link, _ = pair
+    link.close()
+    with pytest.raises(LinkClosed):
+        await link.readable()
+    with pytest.raises(OSError) as error:
+        await link.receive()
+    assert error.value.errno in (errno.EBADF, None)
+
+
+async def test_shutdown_write_is_an_end_for_the_peer_alone(pair: Pair) -> None:
+    """We can read on."""
+    link, far = pair
+    link.shutdown_write()
+    await until(lambda: peeked(far) == b"")
+    far.send(b"still here")
+    assert await link.receive() == b"still here"
+
+
+async def test_abort_shows_the_peer_a_reset() -> None:
+    """A cut must not look like an end."""
+    near, far = tcp_pair()
+    near.setblocking(False)
+    link = Link(near, ("peer", 1), ("here", 2))
+    link.abort()
+    with pytest.raises(ConnectionResetError):
+        far.recv(1)
+    far.close()
+
+
+# ---- TLS --------------------------------------------------------------------------------------------
+
+
+class Secured:
+    """A TLS client link and the Trio stream at its other end."""
+
+    def __init__(self, nursery: trio.Nursery, server_name: str = "backend.example") -> None:
+        authority = trustme.CA()
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("backend.example").configure_cert(server)
+        client = ssl.create_default_context()
+        authority.configure_trust(client)
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        self.stream = trio.SSLStream(
+            trio.SocketStream(trio.socket.from_stdlib_socket(far)), server, server_side=True
+        )
+        plain = Link(near, ("peer", 1), ("here", 2), write_timeout=9.0)
+        self.link: TlsLink = tls_client_link(plain, client, server_name)
+        self.nursery = nursery
+
+    async def shake_hands(self) -> None:
+        """Both sides."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.stream.do_handshake)
+            await self.link.handshake()
+
+
+async def test_a_tls_link_is_a_link(nursery: trio.Nursery) -> None:
+    """The same verbs, over TLS; tickets of TLS 1.3 don't disturb its quiet."""
+    secured = Secured(nursery)
+    await secured.shake_hands()
+    link, stream = secured.link, secured.stream
+    assert (link.tls, link.peer, link.write_timeout) == (True, ("peer", 1), 9.0)
+    assert link.is_quiet()
+    assert link.receive_nowait() is None
+    await link.send(b"ping")
+    assert await stream.receive_some() == b"ping"
+    await stream.send_all(b"pong")
+    await until(lambda: not link.is_quiet())  # which took a byte: such a connection is given up
+    link.close()
+    await trio.aclose_forcefully(stream)
+
+
+async def test_large_messages_pass_over_tls(nursery: trio.Nursery) -> None:
+    """Both ways, far beyond what a record or a socket's buffer holds."""
+    secured = Secured(nursery)
+    await secured.shake_hands()
+    data = bytes(range(256)) * 8_000
+    got = bytearray()
+
+    async def echo() -> None:
+        received = bytearray()
+        while len(received) < len(data):
+            received += await secured.stream.receive_some()
+        await secured.stream.send_all(received)
+
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(echo)
+        await secured.link.send(data)
+        while len(got) < len(data):
+            got += await secured.link.receive()
+    assert bytes(got) == data
+    secured.link.close()
+    await trio.aclose_forcefully(secured.stream)
+
+
+@pytest.mark.parametrize("polite", [True, False])
+async def test_an_end_without_close_notify_is_a_cut(polite: bool, nursery: trio.Nursery) -> None:
+    """Anybody on the way could have made it (RFC 8446 6.1)."""
+    secured = Secured(nursery)
+    await secured.shake_hands()
+    if polite:
+        await secured.stream.send_all(b"bye")
+        await secured.stream.aclose()
+        assert await secured.link.receive() == b"bye"
+        assert await secured.link.receive() == b""
+    else:
+        await trio.aclose_forcefully(secured.stream)
+        with pytest.raises(OSError):
+            await secured.link.receive()
+    assert not secured.link.is_quiet()
+    secured.link.close()
+
+
+async def test_a_wrong_name_fails_the_handshake(nursery: trio.Nursery) -> None:
+    """As an OSError like every failure to connect."""
+    secured = Secured(nursery, "other.example")
+
+    async def serve() -> None:
+        with pytest.raises(trio.BrokenResourceError):
+            await secured.stream.do_handshake()
+
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(serve)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await secured.link.handshake()
+        secured.link.close()
+    await trio.aclose_forcefully(secured.stream)
