@@ -9,9 +9,8 @@ import trio.testing
 from tests.support.client import request
 from tests.support.gateway import world
 from tests.support.upstream import Wire
-from trio_gateway.cli.explanation import Explanation, Question, explain, narrowing_of, unwrapped
+from trio_gateway.cli.explanation import Explanation, Question, explain, unwrapped
 from trio_gateway.config.load import Loaded, parse_config
-from trio_gateway.config.model import EndpointConfig, MatchConfig
 from trio_gateway.proxy.network import MemoryNetwork
 from trio_gateway.proxy.runtime import Runtime
 
@@ -87,81 +86,6 @@ def test_what_is_explained_is_what_is_sent(method: str, target: str, headers: tu
     assert line == f"{method} {path} HTTP/1.1"
     assert [tuple(field.split(": ", 1)) for field in fields] == list(found.sent.headers)
     assert found.sent.connect_to == "backend.example:80"
-
-
-# ---- the route ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("target", "endpoint", "why", "consumed", "rest"),
-    [
-        ("/orchestrator/users/7", "users", "name users", "/orchestrator/users", "/7"),
-        ("/orchestrator/v1/users", "users", "version v1 and name users", "/orchestrator/v1/users", ""),
-        ("/orchestrator//users/7", None, "", "", ""),
-        ("/orchestrator/m/n/o", "http://backend.example/q", "match.prefix /m/n", "/orchestrator/m/n", "/o"),
-        ("/orchestrator/m/x", "http://backend.example/r", "match.prefix /m", "/orchestrator", "/m/x"),
-    ],
-)
-def test_the_route(target: str, endpoint: str | None, why: str, consumed: str, rest: str) -> None:
-    """Which endpoint it is, by which rule, and what of the path is left for the backend."""
-    route = asked(target).route
-    if endpoint is None:
-        assert route is None
-        return
-    assert route is not None
-    url = {config.id: config.url for config in loaded().config.endpoints}[route.endpoint]
-    assert endpoint in (route.endpoint, url)
-    assert (route.why, route.consumed, route.rest) == (why, consumed, rest)
-
-
-def reasons(target: str, *headers: str) -> list[str]:
-    route = asked(target, *headers).route
-    assert route is not None
-    return [reason.partition(": ")[2] for reason in route.passed_over]
-
-
-def test_what_was_passed_over_and_why() -> None:
-    """Endpoints that fit too are named with the rule that put them behind."""
-    assert reasons("/orchestrator/users") == []
-    assert reasons("/orchestrator/users/admin") == ["a name comes before a match.prefix"]
-    assert reasons("/orchestrator/users/admin", "X-Beta: 1") == ["a name comes before a match.prefix"] * 2
-    assert reasons("/orchestrator/m/n") == ["/m is shorter"]
-
-
-MATCHES = """
-endpoints:
-  - {url: "http://a/", match: {prefix: /x, headers: {X-A: "*"}}}
-  - {url: "http://b/", match: {prefix: /x}}
-  - {url: "http://c/", match: {prefix: /x, priority: -1, headers: {X-C: "*"}}}
-"""
-
-
-def test_priority_and_the_order_of_the_file_are_reasons_too() -> None:
-    """Among equal prefixes the highest priority wins, then who stands first."""
-    found = explain(loaded(MATCHES), Question(request("/orchestrator/x", "X-A: 1", "X-C: 1"), "127.0.0.1"))
-    assert found.route is not None
-    assert found.route.why == "match.prefix /x, narrowed by headers"
-    assert [reason.partition(": ")[2] for reason in found.route.passed_over] == [
-        "it stands later in the file",
-        "its match.priority is lower",
-    ]
-
-
-def test_an_endpoint_that_only_narrowing_keeps_away_is_named() -> None:
-    """Without a route the answer says whose hosts, methods, headers or query did not fit."""
-    found = asked("/orchestrator/only/x", method="POST")
-    assert found.answered is not None
-    assert (found.answered.status, found.answered.code) == (404, "route_not_found")
-    (hint,) = found.hints
-    assert hint.endswith("fits the path, but not by its hosts, methods")
-    assert asked("/orchestrator/nothing").hints == ()
-
-
-def test_narrowing_is_what_asks_beyond_the_path() -> None:
-    """A prefix and a priority narrow nothing."""
-    config = EndpointConfig("http://a/", match=MatchConfig("/x", ("a",), ("GET",), {"a": "b"}, {"c": "d"}, 3))
-    assert narrowing_of(config) == ["hosts", "methods", "headers", "query"]
-    assert narrowing_of(EndpointConfig("http://a/", match=MatchConfig("/x", priority=3))) == []
 
 
 # ---- gates, layers, answers -----------------------------------------------------------------------

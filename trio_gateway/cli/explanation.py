@@ -15,19 +15,20 @@ import attrs
 import trio
 from attrs import frozen
 
+from trio_gateway.cli.reasons import RouteTaken, match_of, nearly, route_taken, text_of
 from trio_gateway.config.load import Loaded
-from trio_gateway.config.model import EndpointConfig, MatchConfig
+from trio_gateway.config.model import EndpointConfig
 from trio_gateway.config.show import HIDDEN, effective
 from trio_gateway.domain.access import within
 from trio_gateway.domain.headers import Hop, client_address, request_id
-from trio_gateway.domain.routes import Match, Route, Router, routes_of
 from trio_gateway.domain.target import split_target
 from trio_gateway.errors import GatewayError, RouteNotFound
 from trio_gateway.proxy.compile import Endpoint, Gate
 from trio_gateway.proxy.exchange import Exchange, Handler, ReplyWriter
 from trio_gateway.proxy.forward import Attempt
 from trio_gateway.proxy.network import MemoryNetwork
-from trio_gateway.proxy.runtime import Plan, Runtime
+from trio_gateway.proxy.plan import Plan
+from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.server.h1 import NoBody
 from trio_gateway.wire.request import RequestHead, parse_request
 
@@ -41,18 +42,6 @@ class Question:
     head: bytes
     peer: str
     tls: bool = False
-
-
-@frozen
-class RouteTaken:
-    """The route: what of the path it consumed, what is left, and why it won."""
-
-    endpoint: str
-    pattern: str
-    why: str
-    consumed: str
-    rest: str
-    passed_over: tuple[str, ...] = ()
 
 
 @frozen
@@ -111,7 +100,7 @@ async def _explain(loaded: Loaded, question: Question) -> Explanation:
         request = parse_request(question.head, loaded.config.server.limits)
         exchange = _exchange(request, question, runtime.plan)
         found = Explanation(
-            _text(request.method), _text(request.target), _text(request.host), exchange.client
+            text_of(request.method), text_of(request.target), text_of(request.host), exchange.client
         )
         return _ask(found, exchange, runtime.plan, loaded)
     except GatewayError as error:
@@ -150,14 +139,14 @@ def _ask(found: Explanation, exchange: Exchange, plan: Plan, loaded: Loaded) -> 
     """Go the request's way, gate by gate, as far as it leads."""
     path, prefix = exchange.path, plan.prefix
     if not (path == prefix or path.startswith(prefix + b"/")):
-        detail = f"only what stands under {_text(prefix)} is proxied"
+        detail = f"only what stands under {text_of(prefix)} is proxied"
         return attrs.evolve(found, answered=Answered(None, "not_proxied", detail))
-    match = _match(plan.router, exchange)
+    match = match_of(plan.router, exchange)
     if match is None:
-        hints = tuple(_nearly(exchange, plan))
+        hints = tuple(nearly(exchange, plan))
         return attrs.evolve(found, answered=_answer(RouteNotFound()), hints=hints)
     exchange.rest, exchange.hop.prefix = match.rest, match.prefix
-    found = attrs.evolve(found, route=_route(match, exchange, plan))
+    found = attrs.evolve(found, route=route_taken(match, exchange, plan))
     gates, refused = _through_gates(match.value.gates, exchange)
     found = attrs.evolve(found, gates=tuple(gates), answered=refused)
     if refused is not None:
@@ -168,86 +157,6 @@ def _ask(found: Explanation, exchange: Exchange, plan: Plan, loaded: Loaded) -> 
 
 def _answer(error: GatewayError) -> Answered:
     return Answered(error.status, error.code, error.detail)
-
-
-# ---- the route ------------------------------------------------------------------------------------
-
-
-def _match(router: Router[Endpoint], exchange: Exchange) -> Match[Endpoint] | None:
-    request = exchange.request
-    return router.match(request.method, exchange.path, exchange.query, request.host, request.headers)
-
-
-def _route(match: Match[Endpoint], exchange: Exchange, plan: Plan) -> RouteTaken:
-    others = [endpoint for endpoint in plan.endpoints.values() if endpoint is not match.value]
-    passed_over = [
-        f"{other.value.id}: {_why_not(other, match, plan)}"
-        for other in (_match(_alone(endpoint, plan), exchange) for endpoint in others)
-        if other is not None
-    ]
-    return RouteTaken(
-        endpoint=match.value.id,
-        pattern=_text(match.pattern),
-        why=_why(match),
-        consumed=_text(match.prefix),
-        rest=_text(match.rest),
-        passed_over=tuple(passed_over),
-    )
-
-
-def _alone(endpoint: Endpoint, plan: Plan, narrowing: MatchConfig | None = None) -> Router[Endpoint]:
-    """A router that knows one endpoint."""
-    config = endpoint.config
-    return Router(
-        plan.prefix,
-        [
-            Route(endpoint, pattern, kind, narrowing or config.match, 0, config.path.strip_prefix)
-            for pattern, kind in routes_of(config)
-        ],
-    )
-
-
-def _why(match: Match[Endpoint]) -> str:
-    config = match.value.config
-    if _kind(match) == "match":
-        reason = f"match.prefix {config.match.prefix}"
-    elif match.pattern.count(b"/") > 1:
-        reason = f"version {config.version} and name {config.name}"
-    else:
-        reason = f"name {config.name}"
-    narrowed = narrowing_of(config)
-    return reason + (f", narrowed by {', '.join(narrowed)}" if narrowed else "")
-
-
-def narrowing_of(config: EndpointConfig) -> list[str]:
-    """The fields of `match` that ask something beside the path."""
-    return [name for name in ("hosts", "methods", "headers", "query") if getattr(config.match, name)]
-
-
-def _kind(match: Match[Endpoint]) -> str:
-    return dict(routes_of(match.value.config))[match.pattern]
-
-
-def _why_not(other: Match[Endpoint], taken: Match[Endpoint], plan: Plan) -> str:
-    """The first rule by which `taken` comes before `other`."""
-    if _kind(other) != _kind(taken):
-        return "a name comes before a match.prefix"
-    if other.pattern.count(b"/") != taken.pattern.count(b"/"):
-        return f"{_text(other.pattern)} is shorter"
-    if other.value.config.match.priority != taken.value.config.match.priority:
-        return "its match.priority is lower"
-    order = list(plan.endpoints)
-    later = order.index(other.value.id) > order.index(taken.value.id)
-    return "it stands later in the file" if later else "its path is the same"
-
-
-def _nearly(exchange: Exchange, plan: Plan) -> list[str]:
-    """The endpoints that would have matched if they were not narrowed."""
-    return [
-        f"{endpoint.id} fits the path, but not by its {', '.join(narrowing_of(endpoint.config))}"
-        for endpoint in plan.endpoints.values()
-        if narrowing_of(endpoint.config) and _match(_alone(endpoint, plan, MatchConfig()), exchange)
-    ]
 
 
 # ---- gates and layers -----------------------------------------------------------------------------
@@ -297,9 +206,9 @@ def _sent(attempt: Attempt, exchange: Exchange, endpoint: Endpoint, loaded: Load
     secrets = _secret_fields(endpoint.config, shown)
     return Sent(
         connect_to=attempt.name,
-        url=_without_secret_query(_text(url), endpoint.config.url, shown["url"]),
-        method=_text(request.method),
-        headers=tuple(secrets.get(field, field) for field in ((_text(n), _text(v)) for n, v in fields)),
+        url=_without_secret_query(text_of(url), endpoint.config.url, shown["url"]),
+        method=text_of(request.method),
+        headers=tuple(secrets.get(field, field) for field in ((text_of(n), text_of(v)) for n, v in fields)),
     )
 
 
@@ -320,7 +229,3 @@ def _without_secret_query(url: str, configured: str, shown: str) -> str:
     if not query or query == shown_query:
         return url
     return url.replace(query, shown_query or HIDDEN, 1)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("ascii", "backslashreplace")
