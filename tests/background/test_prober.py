@@ -133,6 +133,7 @@ async def test_a_hanging_backend_times_out_alone(autojump_clock: trio.testing.Mo
         await trio.sleep(35)
         assert nursery.prober.records["a"].error_message == "no answer within 4 s"
         assert nursery.prober.records["a"].response_time == pytest.approx(4)
+        assert nursery.prober.records["a"].consecutive_failures == 4
         assert (nursery.status("a"), nursery.status("b")) == ("unhealthy", "active")
     assert since(start, [time for time, *_ in nursery.flips()]) == [24]
     assert since(start, probe.asked["b"]) == [0, 10, 20, 30]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import cycle
+from string import ascii_letters
 
 import pytest
 import trio
 import trio.testing
 
 from tests.support.probing import AtOnce, Scripted, config, probing, since
+from trio_gateway.background.dial import ProbeFailed
 from trio_gateway.background.prober import Prober
 from trio_gateway.domain.health import Check
 from trio_gateway.domain.registry import EndpointNotFound
@@ -197,7 +199,10 @@ async def test_it_ends_and_begins_again(autojump_clock: trio.testing.MockClock) 
     assert len(probe.asked["b"]) == 1
 
 
-async def test_a_verdict_on_what_has_just_gone_is_dropped(autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_a_verdict_on_what_has_just_gone_is_dropped(
+    turns: int, autojump_clock: trio.testing.MockClock
+) -> None:
     """A change in the very moment in which a check ends leaves no record and no metric behind."""
     runtime = Runtime(MemoryNetwork())
     runtime.apply(config("a"))
@@ -205,10 +210,56 @@ async def test_a_verdict_on_what_has_just_gone_is_dropped(autojump_clock: trio.t
     async def removing(check: Check) -> None:
         if check.endpoint_id == "a":
             runtime.apply(config("b"))
-        await trio.lowlevel.cancel_shielded_checkpoint()
+            for _ in range(turns):
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     prober = Prober(runtime, rng=AtOnce(), probes={"http": removing})
     with trio.move_on_after(1):
         await prober.run()
     assert set(runtime.metrics.endpoints()) == {"b"}
     assert runtime.metrics.endpoint("b").checks == {"passed": 1}
+
+
+async def test_an_operators_word_in_the_moment_of_a_verdict_comes_first(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The verdict counts from the word on, and does not undo it."""
+    runtime = Runtime(MemoryNetwork())
+    runtime.apply(config("a"))
+    failed = 0
+
+    async def failing(check: Check) -> None:
+        nonlocal failed
+        failed += 1
+        if failed == 4:
+            runtime.set_status("a", "active")
+        raise ProbeFailed("it is down")
+
+    prober = Prober(runtime, rng=AtOnce(), probes={"http": failing})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prober.run)
+        await trio.sleep(25)
+        assert runtime.registry.get("a").status == "unhealthy"
+        await trio.sleep(10)
+        assert runtime.registry.get("a").status == "active"
+        assert prober.records["a"].consecutive_failures == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_change_while_many_endpoints_start_is_followed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Starting many takes several turns; what goes between two of them never comes."""
+    runtime = Runtime(MemoryNetwork())
+    runtime.apply(config(*ascii_letters))
+    probe = Scripted()
+    prober = Prober(runtime, probes={"http": probe})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prober.run)
+        while not prober.records:
+            await trio.lowlevel.checkpoint()
+        assert len(prober.records) < len(ascii_letters)
+        runtime.apply(config("b"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert set(prober.records) == set(runtime.metrics.endpoints()) == {"b"}
+        nursery.cancel_scope.cancel()
