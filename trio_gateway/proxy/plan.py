@@ -26,7 +26,7 @@ class Plan:
 
 def make_plan(config: GatewayConfig, endpoints: dict[str, Endpoint]) -> Plan:
     """The plan of a config and its compiled endpoints, whose order decides between equal routes."""
-    prefix = config.server.prefix.encode()
+    prefix = config.server.prefix.encode().rstrip(b"/")  # "/" is no prefix at all
     routes = [
         Route(endpoint, pattern, kind, endpoint.config.match, order, endpoint.config.path.strip_prefix)
         for order, endpoint in enumerate(endpoints.values())
