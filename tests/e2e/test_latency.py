@@ -99,23 +99,23 @@ async def test_a_head_and_each_event_arrive_within_10_ms(door: str, tmp_path: Pa
     assert max(heads + events) < _BUSY
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_a_silent_backend_is_answered_for_at_its_timeout(door: str, tmp_path: Path) -> None:
+async def test_a_silent_backend_is_answered_for_at_its_timeout(tmp_path: Path) -> None:
     """A backend that accepts and never answers gets the client its 504 at `timeout`, within 50 ms."""
-    late = []
     settings = f"timeout: {_TIMEOUT}\n    circuit_breaker: {{failure_threshold: 100}}"
     async with (
         backend(_silent) as upstream,
         gateway_process(tmp_path, config(upstream.address[1], endpoint=settings)) as gateway,
     ):
-        for _ in range(5):
-            began = time.perf_counter()
-            assert await _status(gateway, door) == 504
-            late.append(time.perf_counter() - began - _TIMEOUT)
-    print(f"{door}: 504 late by {_shown(late)}")
-    assert min(late) >= 0
-    assert median(late) < _EXACT
-    assert max(late) < _BUSY
+        for door in DOORS:
+            late = []
+            for _ in range(3):
+                began = time.perf_counter()
+                assert await _status(gateway, door) == 504
+                late.append(time.perf_counter() - began - _TIMEOUT)
+            print(f"{door}: 504 late by {_shown(late)}")
+            assert min(late) >= 0
+            assert median(late) < _EXACT
+            assert max(late) < _BUSY
 
 
 async def _silent(wire: Wire) -> None:
