@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
-import trio
 from attrs import define
 
-from trio_gateway.background.state import InThread, SavedState, StateStore
+from trio_gateway.background.state import SavedState, StateStore
 from trio_gateway.config.data import read_endpoint
 from trio_gateway.config.model import EndpointConfig
 from trio_gateway.config.problems import dotted
 from trio_gateway.domain.registry import EndpointConflict, Entry, Registry, Status, SyncResult
 from trio_gateway.errors import ClientError, ConfigError
+from trio_gateway.proxy.aside import Aside, beside_the_loop
 from trio_gateway.proxy.runtime import Runtime
 
 log = structlog.get_logger("trio_gateway.state")
@@ -42,7 +42,7 @@ class Registrations:
 
     runtime: Runtime
     store: StateStore
-    in_thread: InThread = trio.to_thread.run_sync
+    aside: Aside = beside_the_loop
 
     def restore(self, saved: SavedState) -> None:
         """Register what was saved, at the start: behind the file's endpoints, which win on an id.
@@ -53,7 +53,7 @@ class Registrations:
         for endpoint in saved.endpoints:
             try:
                 config = self._readable(endpoint.config)
-                contexts.append(self.runtime.live.pools.load_tls([config]))
+                contexts.append(self.runtime.live.load_tls([config]))
                 self.runtime.registry.register(config, endpoint.registration_time)
             except (EndpointConflict, EndpointUnusable, ConfigError) as error:
                 log.warning(
@@ -79,7 +79,7 @@ class Registrations:
         async with self.runtime.changing:
             self.runtime.judge(config)
             try:
-                contexts = await self.in_thread(self.runtime.live.pools.load_tls, [config])
+                contexts = await self.aside(self.runtime.live.load_tls, [config])
             except ConfigError as error:
                 raise EndpointUnusable(str(error)) from None
             await self._store(lambda registry: registry.register(config, moment))

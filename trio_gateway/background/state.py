@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -25,10 +25,9 @@ from trio_gateway.background.files import FileLayer, RealFiles, make_folder, rea
 from trio_gateway.config.data import plain_endpoint
 from trio_gateway.domain.registry import STATUSES, Registry, Status
 from trio_gateway.errors import StorageFull
+from trio_gateway.proxy.aside import Aside
 
 log = structlog.get_logger("trio_gateway.state")
-
-InThread = Callable[..., Awaitable[Any]]
 
 _NAME = "trio_gateway"
 _VERSION = 1
@@ -84,7 +83,7 @@ class StateStore:
 
     directory: Path | None
     files: FileLayer = field(factory=RealFiles)
-    in_thread: InThread = trio.to_thread.run_sync
+    aside: Aside = trio.to_thread.run_sync
     problem: str | None = field(init=False, default=None)
     _lock: int | None = field(init=False, default=None)
     _held: bool = field(init=False, default=False)
@@ -170,7 +169,7 @@ class StateStore:
         if self.problem is not None:
             raise StorageFull(cause=self.problem)
         async with self._saving:
-            await self.in_thread(self._save, _encode(state))
+            await self.aside(self._save, _encode(state))
 
     def _save(self, data: bytes) -> None:
         try:

@@ -70,9 +70,10 @@ def plain_endpoint(config: EndpointConfig) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if attrs.has(type(value)):
-        told = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
-        default = _defaults(type(value))
+    cls: type = type(value)
+    if attrs.has(cls):
+        told = {field.name: getattr(value, field.name) for field in attrs.fields(cls)}
+        default = _defaults(cls)
         return {
             name: _plain(item) for name, item in told.items() if name not in default or default[name] != item
         }

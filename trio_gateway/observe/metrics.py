@@ -12,6 +12,7 @@ client sends becomes a label.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import accumulate
@@ -100,6 +101,9 @@ class Metrics:
     accept_pauses: int = 0  # for want of descriptors
     heads_refused: int = 0  # what came was no servable request
     handler_errors: int = 0  # exceptions that a connection's guard caught
+    config_reloads: int = 0
+    config_reload_failures: int = 0  # the file was broken; what was in force stayed
+    config_loaded_at: float = field(factory=time.time)  # Unix seconds of the config in force
     access_lines_dropped: Callable[[], int] = field(default=int)  # the access log counts them itself
     _endpoints: dict[str, EndpointStats] = field(factory=dict)
 
@@ -172,6 +176,19 @@ def _gateway_families(metrics: Metrics) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "trio_gateway_handler_errors", "Unexpected errors that ended a connection.", metrics.handler_errors
+    )
+    yield CounterMetricFamily(
+        "trio_gateway_config_reloads", "Config files read again and applied.", metrics.config_reloads
+    )
+    yield CounterMetricFamily(
+        "trio_gateway_config_reload_failures",
+        "Config files that were broken and changed nothing.",
+        metrics.config_reload_failures,
+    )
+    yield GaugeMetricFamily(
+        "trio_gateway_config_loaded_timestamp_seconds",
+        "When the config in force was loaded.",
+        metrics.config_loaded_at,
     )
     yield CounterMetricFamily(
         "trio_gateway_access_lines_dropped", "Access log lines lost.", metrics.access_lines_dropped()

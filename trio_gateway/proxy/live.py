@@ -6,7 +6,7 @@ the target stays, its breaker and kept replies while their rules stay, its numbe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import trio
 from attrs import define, field
@@ -32,10 +32,19 @@ class LiveState:
 
     def pool(self, config: EndpointConfig) -> Pool:
         """The pool that an endpoint has or needs. Raises ConfigError for unusable TLS files."""
+        old = self._with_same_target(config)
+        return self.pools(config, Target.of(config.url)) if old is None else old.pool
+
+    def load_tls(self, configs: Iterable[EndpointConfig]) -> object:
+        """Load the TLS settings that new pools will need; hold the result until they are made.
+
+        For another thread than the event loop's: loading takes 16 ms. Raises ConfigError.
+        """
+        return self.pools.load_tls([config for config in configs if self._with_same_target(config) is None])
+
+    def _with_same_target(self, config: EndpointConfig) -> Upstream | None:
         old = self.upstreams.get(config.id)
-        if old is not None and _target(old.config) == _target(config):
-            return old.pool
-        return self.pools(config, Target.of(config.url))
+        return old if old is not None and _target(old.config) == _target(config) else None
 
     def upstream(self, entry: Entry, pools: Mapping[str, Pool]) -> Upstream:
         """The upstream of an entry: the one in use if nothing changed, else made of what still fits."""

@@ -128,10 +128,7 @@ class PoolFactory:
         return Pool(config.pool, Connector(config, target, self._network, context))
 
     def load_tls(self, configs: Iterable[EndpointConfig]) -> list[ssl.SSLContext]:
-        """Load what the pools of `configs` will need, for as long as the caller holds it.
-
-        For another thread than the event loop's: loading takes 16 ms. Raises ConfigError.
-        """
+        """Load what the pools of `configs` need, for as long as the caller holds it. Raises ConfigError."""
         return [self._context(config) for config in configs if config.url.startswith("https:")]
 
     def _context(self, config: EndpointConfig) -> ssl.SSLContext:

@@ -1,0 +1,223 @@
+"""The config file while the gateway runs: when to read it again, and what a reading does.
+
+The watcher polls what `stat` says of the path, following links, so an edit in place, a rename over it and
+the swap of a link on the way all show. It waits until the file holds still, for a file that is just being
+written may be a valid config that lacks its second half, and compares contents, so that a mere touch does
+nothing. A hangup signal and the management API skip all that and read at once.
+
+A reading is parsed, checked and compared beside the event loop, and applied in one swap. Whatever is wrong
+with it changes nothing, and is said in the log, in the metrics and to whoever asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+
+import structlog
+import trio
+from attrs import define, field, frozen
+
+from trio_gateway.config.diff import ConfigDiff, diff
+from trio_gateway.config.load import collector_paused, load_config
+from trio_gateway.config.model import GatewayConfig
+from trio_gateway.config.source import Table
+from trio_gateway.errors import ConfigError
+from trio_gateway.proxy.aside import Aside, beside_the_loop
+from trio_gateway.proxy.runtime import Runtime
+
+log = structlog.get_logger("trio_gateway.config")
+
+_INTERVAL = 1.0  # seconds between two looks at the file
+_STILL = 0.1  # seconds without a change before it is read
+_PATIENCE = 10  # looks at a file that never holds still
+
+STARTED_WITH = (
+    "server.bind",
+    "admin.bind",
+    "metrics.bind",
+    "logging.access_log",
+    "logging.format",
+    "state_dir",
+)
+"""What only a restart changes: listeners, the state directory, where and how the logs are written."""
+
+_Signature = tuple[int, int, int, int] | None
+
+
+@frozen
+class ReloadResult:
+    """How a reload went: the problems if it failed, how many endpoints the file has, and what has to wait.
+
+    `not_applied` names what differs from the config that the process started with, and needs a restart.
+    """
+
+    success: bool
+    errors: tuple[str, ...]
+    endpoints_count: int
+    not_applied: tuple[str, ...] = ()
+
+
+@frozen(eq=False)
+class _Reading:
+    config: GatewayConfig
+    defaults: Table
+    warnings: tuple[str, ...]
+    changes: ConfigDiff
+    contexts: object  # TLS settings, kept loaded until the pools have them
+
+
+@define(eq=False)
+class Reloader:
+    """Reads the config file again. All of it may be asked at any time, by anybody.
+
+    `defaults` are the current file's, for endpoints that come from elsewhere; `digest` is that of the text
+    that was read last, None before; `adjust` puts in what the command line said.
+    """
+
+    path: str
+    runtime: Runtime
+    defaults: Table = field(factory=Table)
+    digest: bytes | None = None
+    adjust: Callable[[GatewayConfig], GatewayConfig] = lambda config: config
+    environ: Mapping[str, str] = field(default=os.environ, repr=False)
+    aside: Aside = beside_the_loop
+    watching: bool = field(init=False, default=False)
+    last_reload_error: str | None = field(init=False, default=None)
+    _started: GatewayConfig | None = field(init=False, default=None)
+    _one: trio.Lock = field(init=False, factory=trio.Lock)
+
+    async def reload(self) -> ReloadResult:
+        """Read, check and apply the file. Raises nothing; a broken file changes nothing."""
+        async with self._one:
+            if self._started is None:
+                self._started = self.runtime.config
+            try:
+                self.digest = await self.aside(digest_of, self.path)
+                reading = await self.aside(self._read)
+                async with self.runtime.changing:
+                    await self.runtime.apply_in_slices(reading.config)
+            except ConfigError as error:
+                return self._failed(error.problems)
+            return self._succeeded(reading)
+
+    def _read(self) -> _Reading:
+        """All that takes long, in another thread; the source's tree goes before the collector sees it.
+
+        Raises ConfigError.
+        """
+        with collector_paused():
+            loaded = load_config(self.path, self.environ)
+            config = self.adjust(loaded.require())
+            return _Reading(
+                config,
+                loaded.defaults,
+                tuple(map(str, loaded.warnings)),
+                diff(self.runtime.config, config),
+                self.runtime.live.load_tls(config.endpoints),
+            )
+
+    def _failed(self, problems: list[str]) -> ReloadResult:
+        for problem in problems:
+            log.error("the config file is not used", problem=problem)
+        self.last_reload_error = "\n".join(problems)
+        self.runtime.metrics.config_reload_failures += 1
+        self.runtime.events.record("config", "broken file", problems=len(problems), first=problems[0])
+        return ReloadResult(False, tuple(problems), len(self.runtime.config.endpoints))
+
+    def _succeeded(self, reading: _Reading) -> ReloadResult:
+        self.defaults = reading.defaults
+        self.last_reload_error = None
+        metrics, changes = self.runtime.metrics, reading.changes
+        metrics.config_reloads += 1
+        metrics.config_loaded_at = time.time()
+        told: dict[str, str | int | float | None] = {
+            "added": len(changes.added),
+            "changed": len(changes.changed),
+            "removed": len(changes.removed),
+            "sections": ", ".join(changes.sections),
+        }
+        self.runtime.events.record("config", "reloaded", None, **told)
+        for warning in reading.warnings:
+            log.warning("config", problem=warning)
+        not_applied = self._not_applied(reading.config)
+        if not_applied:
+            log.warning("a restart is needed for some of the config", keys=list(not_applied))
+        log.info("config reloaded", **told)
+        return ReloadResult(True, (), len(reading.config.endpoints), not_applied)
+
+    def _not_applied(self, config: GatewayConfig) -> tuple[str, ...]:
+        started = self._started
+        return tuple(path for path in STARTED_WITH if attrgetter(path)(config) != attrgetter(path)(started))
+
+
+@define(eq=False)
+class Watcher:
+    """Has the reloader read the file when it changes."""
+
+    reloader: Reloader
+    _seen: _Signature = field(init=False, default=None)
+
+    async def run(self) -> None:
+        """Look each second, until cancelled. A look that fails is logged, and the next one comes."""
+        reloader = self.reloader
+        if reloader.digest is None:
+            reloader.digest = await reloader.aside(digest_of, reloader.path)
+        reloader.watching = True
+        try:
+            while True:
+                await trio.sleep(_INTERVAL)
+                try:
+                    await self._look()
+                except Exception as bug:
+                    log.exception("watching the config file failed", exc_info=bug)
+        finally:
+            reloader.watching = False
+
+    async def _look(self) -> None:
+        signature = _signature(self.reloader.path)
+        if signature == self._seen:
+            return
+        self._seen = await self._still(signature)
+        if await self.reloader.aside(digest_of, self.reloader.path) != self.reloader.digest:
+            await self.reloader.reload()
+
+    async def _still(self, signature: _Signature) -> _Signature:
+        """Wait until the file holds still."""
+        for _ in range(_PATIENCE):
+            await trio.sleep(_STILL)
+            before, signature = signature, _signature(self.reloader.path)
+            if signature == before:
+                break
+        return signature
+
+
+async def reload_on_hangup(
+    reloader: Reloader, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Reload at each SIGHUP; runs until cancelled, in the main thread."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            await reloader.reload()
+
+
+def digest_of(path: str) -> bytes:
+    """What tells two contents of a file apart; b"" when it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b""
+
+
+def _signature(path: str) -> _Signature:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

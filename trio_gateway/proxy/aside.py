@@ -1,0 +1,42 @@
+"""Slow pure-Python work beside the event loop.
+
+A thread alone is not enough: the loop gets the interpreter back only at the end of a switch interval, and
+5 ms of waiting at each of its turns is more than a proxied request takes. While such work runs the
+interval is a millisecond. One piece of work at a time: two would only slow the loop twice.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar, TypeVarTuple
+
+import trio
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_SWITCH_INTERVAL = 0.001
+_one_at_a_time = trio.CapacityLimiter(1)
+
+
+class Aside(Protocol):
+    """How work is done elsewhere; a test does it at once, since virtual time can't see threads."""
+
+    def __call__(self, work: Callable[[*Ts], T], /, *arguments: *Ts) -> Awaitable[T]:
+        """What `work` returns or raises."""
+        ...
+
+
+async def beside_the_loop(work: Callable[[*Ts], T], /, *arguments: *Ts) -> T:
+    """What `work` returns or raises. Cancelled, it is waited for."""
+
+    def run() -> T:
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(min(before, _SWITCH_INTERVAL))
+        try:
+            return work(*arguments)
+        finally:
+            sys.setswitchinterval(before)
+
+    return await trio.to_thread.run_sync(run, limiter=_one_at_a_time)
