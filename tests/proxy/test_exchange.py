@@ -1,0 +1,154 @@
+"""One exchange: its deadline, why it ends, and when it may be sent again."""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from trio_gateway.config.model import Limits
+from trio_gateway.domain.headers import Hop
+from trio_gateway.errors import (
+    ClientGone,
+    GatewayError,
+    RequestTimeout,
+    ShuttingDown,
+    TotalTimeout,
+    UpstreamStalled,
+    UpstreamTimeout,
+)
+from trio_gateway.proxy.exchange import Body, Exchange, Wait, may_replay
+from trio_gateway.proxy.link import Link
+from trio_gateway.server.h1 import H1Body, H1Writer, NoBody
+from trio_gateway.wire.request import parse_request
+
+
+class Made:
+    """Makes exchanges as the lane does, over socket pairs that it closes."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+
+    def __call__(self, method: str = "GET", body: bytes | None = None, sent: bytes = b"") -> Exchange:
+        """With a body of `len(body)` bytes, of which `sent` has come with the head."""
+        near, far = socket.socketpair()
+        self.sockets += [near, far]
+        near.setblocking(False)
+        link = Link(near, ("127.0.0.1", 9), ("127.0.0.1", 8))
+        length = "" if body is None else f"Content-Length: {len(body)}\r\n"
+        request = parse_request(f"{method} / HTTP/1.1\r\nHost: a\r\n{length}\r\n".encode(), Limits())
+        reader = H1Body(request, link, sent, 0) if request.has_body else NoBody()
+        writer = H1Writer(link, request, reader, keep_alive=True)
+        hop = Hop(b"id", b"127.0.0.1", False, b"http", b"a", b"", b"1.1")
+        return Exchange(request, reader, writer, hop, "127.0.0.1", 0.0, "lane")
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    """See Made."""
+    made = Made()
+    yield made
+    for each in made.sockets:
+        each.close()
+
+
+# ---- replay -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"])
+@pytest.mark.parametrize("untouched", [False, True])
+@pytest.mark.parametrize("body", ["none", "whole", "part"])
+@pytest.mark.parametrize("committed", [False, True])
+def test_may_replay(method: str, untouched: bool, body: str, committed: bool, made: Made) -> None:
+    """Head not committed, body whole, and idempotent or never written."""
+    sent = b"ab" if body == "whole" else b"a"
+    exchange = made(method, None if body == "none" else b"ab", b"" if body == "none" else sent)
+    exchange.writer.committed = committed
+    idempotent = method not in ("POST", "PATCH")
+    expected = not committed and body != "part" and (untouched or idempotent)
+    assert may_replay(exchange, untouched=untouched) is expected
+
+
+# ---- the deadline -----------------------------------------------------------------------------------
+
+WAITS: list[tuple[Wait, type[GatewayError]]] = [
+    (Wait.UPSTREAM_HEAD, UpstreamTimeout),
+    (Wait.CLIENT_BODY, RequestTimeout),
+    (Wait.UPSTREAM_BODY, UpstreamStalled),
+]
+
+
+@pytest.mark.parametrize(("what", "error"), WAITS)
+@pytest.mark.parametrize("latest", [math.inf, 7.0, 3.0])
+async def test_the_deadline_that_passes_says_why(
+    what: Wait, error: type[GatewayError], latest: float, made: Made, autojump_clock: trio.testing.MockClock
+) -> None:
+    """`timeouts.total` cuts every wait short, and is the reason then, but for the upstream's head."""
+    exchange = made()
+    exchange.latest = trio.current_time() + latest
+    with trio.CancelScope() as exchange.scope:
+        exchange.wait_for(what, 5.0)
+        await trio.sleep_forever()
+    assert trio.current_time() == pytest.approx(min(5.0, latest))
+    expected = TotalTimeout if latest < 5 and what is not Wait.UPSTREAM_HEAD else error
+    assert type(exchange.cancel_error()) is expected
+    assert exchange.error is exchange.cancel_error()
+
+
+async def test_standing_still_leaves_the_total_alone(made: Made, autojump_clock: object) -> None:
+    """While only the client keeps us waiting."""
+    exchange = made()
+    exchange.latest = 20.0
+    with trio.CancelScope() as exchange.scope:
+        exchange.wait_for(Wait.UPSTREAM_HEAD, 5.0)
+        exchange.stand_still()
+        await trio.sleep_forever()
+    assert trio.current_time() == pytest.approx(20)
+    assert isinstance(exchange.cancel_error(), TotalTimeout)
+
+
+async def test_the_first_reason_stands(made: Made, autojump_clock: object) -> None:
+    """Whatever else wishes to end it later."""
+    exchange = made()
+    with trio.CancelScope() as exchange.scope:
+        exchange.cancel(ClientGone())
+        exchange.cancel(ShuttingDown())
+        await trio.sleep_forever()
+    assert isinstance(exchange.cancel_error(), ClientGone)
+
+
+async def test_a_scope_around_it_is_no_reason(made: Made, autojump_clock: object) -> None:
+    """Then whoever cancelled that scope knows."""
+    exchange = made()
+    with trio.CancelScope() as outer, trio.CancelScope(deadline=9) as exchange.scope:
+        outer.cancel()
+        await trio.sleep_forever()
+    assert exchange.cancel_error() is None
+
+
+async def test_a_cancelled_exchange_gets_no_new_deadline(made: Made, autojump_clock: object) -> None:
+    """Its cancellation is on its way, and the reason must be found as it was."""
+    exchange = made()
+    with trio.CancelScope() as exchange.scope:
+        exchange.wait_for(Wait.CLIENT_BODY, 5.0)
+        exchange.scope.deadline = trio.current_time()
+        exchange.wait_for(Wait.UPSTREAM_HEAD, 5.0)
+        await trio.sleep_forever()
+    assert isinstance(exchange.cancel_error(), RequestTimeout)
+
+
+# ---- our own bodies ---------------------------------------------------------------------------------
+
+
+async def test_a_body_of_our_own_is_read_once() -> None:
+    """By taking or by reading; an empty one is done from the start."""
+    assert Body().done
+    body = Body(b"text")
+    assert (body.done, body.take(), body.done) == (False, b"text", True)
+    body = Body(b"text")
+    assert (await body.read(), body.done) == (b"text", True)
+    body.close()
