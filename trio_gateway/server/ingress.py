@@ -47,6 +47,7 @@ class Ingress:
 
     `serve` runs a proxied exchange to its end and raises no Exception; `config` is asked for each
     request; `refused` is told of heads that are answered here: the error, the request's id, the client.
+    Where it does not proxy, as on a listener of the management API, every path goes to a view.
     """
 
     def __init__(
@@ -54,10 +55,13 @@ class Ingress:
         serve: Callable[[Exchange], Awaitable[None]],
         config: Callable[[], GatewayConfig],
         refused: Callable[[GatewayError, bytes, str], None] = _ignore,
+        *,
+        proxies: bool = True,
     ) -> None:
         self._serve = serve
         self._config = config
         self._refused = refused
+        self.proxies = proxies
 
     def __call__(self, app: Any, scope: Scope) -> Handler:
         """The handler for one request."""
@@ -81,7 +85,7 @@ class Ingress:
             name = config.tracing.request_id_header.encode()
             headers = [*_ALLOW, *own_headers(name, request_id(None, trust=False))]
             await _answer(writer, Reply(204, headers, Body()))
-        elif _is_proxied(path, config.server.prefix.encode().rstrip(b"/")):
+        elif self.proxies and _is_proxied(path, config.server.prefix.encode().rstrip(b"/")):
             min_rate = config.server.limits.min_rate
             body = AsgiBody(request, receive, stream, lambda: writer.interim(100, []), min_rate)
             exchange = _exchange(config, scope, request, body, writer)
