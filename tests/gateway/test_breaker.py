@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.support.moody import Moody, status
 from tests.support.doors import Call, read_cut
+from tests.support.moody import Moody, status
 from tests.support.stage import OK, USERS, Door, Stage
 from trio_gateway.domain.breaker import State
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.support.moody import Moody
 from tests.support.client import Answer
 from tests.support.doors import Cut
+from tests.support.moody import Moody
 from tests.support.stage import USERS, Door, Stage
 
 

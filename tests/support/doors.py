@@ -348,7 +348,7 @@ class H2Call(_Call):
         return self._reply.trailers
 
     async def leave(self) -> None:
-        with contextlib.suppress(ProtocolError):  # it may be closed already
+        with contextlib.suppress(ProtocolError, OSError):  # it may be closed already
             await self._client.reset(self._reply.stream_id, ErrorCodes.CANCEL)
 
     async def _until(self, condition: object) -> None:

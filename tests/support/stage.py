@@ -82,8 +82,9 @@ class StageNetwork(MemoryNetwork):
         with socket.create_server(("127.0.0.1", 0)) as server:
             here = socket.create_connection(server.getsockname())
             there, _ = server.accept()
-        here.setblocking(False)
-        there.setblocking(False)
+        for end in (here, there):
+            end.setblocking(False)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # acknowledgements take real time
         address = (self.client_host, here.getsockname()[1])
         self.listeners[GATEWAY].offer(Link(there, address, GATEWAY))
         return Link(here, GATEWAY, address)
