@@ -8,7 +8,7 @@ import hashlib
 import pytest
 import trio
 
-from tests.support.doors import Call, push
+from tests.support.doors import push
 from tests.support.stage import OK, USERS, Door, recording
 from tests.support.upstream import Received, Wire
 
@@ -118,17 +118,10 @@ async def test_an_upload_of_known_length_keeps_it(door: Door) -> None:
         for piece in (b"abc", b"def"):
             await trio.sleep(1)
             await call.send(piece)
-        await _end_of(call, door)
         assert (await call.answer()).status == 200
         assert seen[0].body == b"abcdef"
         assert seen[0].values(b"content-length") == [b"6"]
         assert seen[0].values(b"transfer-encoding") == []
-
-
-async def _end_of(call: Call, door: Door) -> None:
-    """On HTTP/2 the length is not the end."""
-    if door.name == "h2":
-        await call.end()
 
 
 async def test_a_chunked_reply_passes_piece_by_piece(door: Door) -> None:
@@ -245,16 +238,10 @@ async def test_a_body_is_asked_for_once_the_backend_is_there(door: Door) -> None
     seen: list[Received] = []
     async with door.stage(recording(seen)) as stage:
         call = await stage.open("POST", USERS, "Expect: 100-continue", length=4)
-        stage.nursery.start_soon(_send_when_asked, call, door)
+        stage.nursery.start_soon(push, call, b"data", 1, 1.0)
         assert (await call.answer()).status == 200
         assert [status for status, _ in call.hints] == [100]
         assert (seen[0].body, seen[0].values(b"expect")) == (b"data", [])
-
-
-async def _send_when_asked(call: Call, door: Door) -> None:
-    await trio.sleep(1)
-    await call.send(b"data")
-    await _end_of(call, door)
 
 
 async def test_a_refused_request_is_never_asked_for_its_body(door: Door) -> None:

@@ -38,7 +38,7 @@ class Call(Protocol):
         ...
 
     async def end(self, *trailers: str) -> None:
-        """The end of a streamed request."""
+        """The end of a request without a length; one with a length ends with its last byte."""
         ...
 
     async def head(self) -> Answer:
@@ -298,7 +298,7 @@ class H2Caller(_Caller):
         stream_id = await self.client.raw_request(
             [*pseudo, *pairs], end=not streamed and body is None, body=None
         )
-        call = H2Call(self.client, self.client.replies[stream_id])
+        call = H2Call(self.client, self.client.replies[stream_id], length)
         if body is not None:
             await self.client.send(stream_id, body, end=not streamed)
             if not body:
@@ -312,15 +312,18 @@ class H2Caller(_Caller):
 class H2Call(_Call):
     """A call over HTTP/2. A piece is acknowledged when it is taken."""
 
-    def __init__(self, client: H2Client, reply: H2Reply) -> None:
+    def __init__(self, client: H2Client, reply: H2Reply, length: int | None) -> None:
         super().__init__()
+        self._due = length
         self._client = client
         self._reply = reply
         self._taken = 0
 
     async def send(self, data: bytes) -> None:
+        if self._due is not None:
+            self._due -= len(data)
         try:
-            await self._client.send(self._reply.stream_id, data)
+            await self._client.send(self._reply.stream_id, data, end=self._due == 0)
         except (ProtocolError, OSError) as error:
             raise Cut(str(error)) from None
 
