@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -117,18 +117,25 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def gateway_process(
-    directory: Path, config: str, *, stdout: int | None = None, shell: str = "", seconds: float = _LONGEST
+    directory: Path,
+    config: str,
+    *,
+    stdout: int | None = None,
+    shell: str = "",
+    seconds: float = _LONGEST,
+    program: Sequence[str] = ("-m", "trio_gateway", "run"),
 ) -> AsyncIterator[GatewayProcess]:
     """`python -m trio_gateway run` on `config`, ready; ended with the block.
 
     Its standard output goes to a file in `directory`, or to `stdout`. Whatever the test does to it,
     it must not have logged a traceback, and unless the test ended it, SIGTERM must end it with code 0.
-    After `seconds` the test has failed. `shell` is run before it, in the process that it becomes.
+    After `seconds` the test has failed. `shell` is run before it, in the process that it becomes;
+    `program` is another Python program to be started the same way.
     """
     file = directory / "gateway.yaml"
     file.write_text(config)
     access_log = directory / "access.log"
-    command = [sys.executable, "-m", "trio_gateway", "run", "--config", str(file), "--log-format", "json"]
+    command = [sys.executable, *program, "--config", str(file), "--log-format", "json"]
     with access_log.open("ab") as output:
         process = await trio.lowlevel.open_process(
             ["sh", "-c", f'{shell or ":"}; exec "$@"', "sh", *command],

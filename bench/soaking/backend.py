@@ -1,0 +1,104 @@
+"""The backend of a soak: it does what each request asks for, faults included, and checks what it gets."""
+
+from __future__ import annotations
+
+import contextlib
+
+import trio
+
+from bench.soaking.messages import CutError, Reader
+from bench.soaking.talk import CUT, filled, head, reply_size
+from trio_gateway.proxy.link import Link
+from trio_gateway.proxy.network import RealNetwork
+
+_WRONG = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Number: 0\r\n\r\nwrong"
+
+
+class Backend:
+    """Serves connections. `mixed_up` tells of requests whose head and body were of two exchanges."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.open = 0
+        self.mixed_up: list[str] = []
+        self.port = 0
+
+    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Accept on a free loopback port until cancelled."""
+        (listener,) = await RealNetwork().listen("127.0.0.1", 0)
+        self.port = listener.address[1]
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                nursery.start_soon(self._connection, await listener.accept())
+
+    async def _connection(self, link: Link) -> None:
+        self.open += 1
+        try:
+            with contextlib.suppress(OSError, CutError):
+                reader = Reader(link)
+                while await self._exchange(reader):
+                    pass
+        finally:
+            self.open -= 1
+            link.close()
+
+    async def _exchange(self, reader: Reader) -> bool:
+        """Serve one request; whether the connection goes on."""
+        found = await reader.head()
+        if found is None:
+            return False
+        (_, target, _), fields = found
+        self.requests += 1
+        number = int(fields[b"x-number"])
+        deed = target.partition(b"?")[2].decode()
+        if deed == "early":
+            await self._reply(reader.link, number, deed)
+        self._check(number, target, await reader.body(fields))
+        if deed == "reset":
+            reader.link.abort()
+            return False
+        if deed != "early":
+            await self._reply(reader.link, number, deed)
+        return deed not in ("close", "stale", "extra", *CUT)
+
+    def _check(self, number: int, target: bytes, body: bytes) -> None:
+        if body != filled(number, len(body)) or not target.startswith(b"/%d?" % number):
+            self.mixed_up.append(f"request {number}: {target!r} with {body[:40]!r}")
+
+    async def _reply(self, link: Link, number: int, deed: str) -> None:
+        body = filled(number, reply_size(number))
+        fields = [(b"X-Number", b"%d" % number)]
+        if deed == "close":
+            fields.append((b"Connection", b"close"))
+        if deed == "slow":
+            await trio.sleep(0.001 * (number % 8))
+        if deed.endswith("chunked"):
+            await self._reply_in_chunks(link, fields, body, whole=deed == "chunked")
+            return
+        message = head(b"HTTP/1.1 200 OK", [*fields, (b"Content-Length", b"%d" % len(body))]) + body
+        if deed == "cut":
+            message = message[: len(message) - max(1, len(body) // 2)] if body else message
+        elif deed == "extra":
+            message += _WRONG
+        await _send(link, message, pieces=5 if deed == "drip" else 1)
+
+    async def _reply_in_chunks(
+        self, link: Link, fields: list[tuple[bytes, bytes]], body: bytes, *, whole: bool
+    ) -> None:
+        half = len(body) // 2
+        message = head(b"HTTP/1.1 200 OK", [*fields, (b"Transfer-Encoding", b"chunked")])
+        for piece in (body[:half], body[half:]):
+            if piece:
+                message += b"%x\r\n%b\r\n" % (len(piece), piece)
+        await _send(link, message, pieces=1)
+        if whole:
+            await link.send(b"0\r\n\r\n")
+
+
+async def _send(link: Link, message: bytes, pieces: int) -> None:
+    step = len(message) // pieces + 1
+    for at in range(0, len(message), step):
+        if at:
+            await trio.sleep(0.001)
+        await link.send(message[at : at + step])

@@ -1,0 +1,155 @@
+"""Sections `pairing` and `mixed`: random exchanges with faults at both ends, through both doors."""
+
+from __future__ import annotations
+
+import random
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import trio
+from attrs import define
+
+from bench.soaking.backend import Backend
+from bench.soaking.callers import Caller, Tally
+from bench.soaking.watched import Watch, config, watched
+from tests.e2e.started import GatewayProcess
+from trio_gateway.proxy.link import Link
+
+_H2_SHARE = 4  # one client of so many speaks HTTP/2
+_STREAMS = 4
+_SHOWN = 10
+
+
+@define
+class Findings:
+    """What was wrong, in words; empty when all is well."""
+
+    wrong: list[str]
+
+    def check(self, good: bool, what: str) -> None:
+        """Note `what` unless `good`."""
+        if not good:
+            self.wrong.append(what)
+
+
+async def talk(requests: int, clients: int, seed: int, *, mixed: bool, minutes: float | None) -> list[str]:
+    """Run one section; prints what it saw and returns what was wrong."""
+    tally, backend = Tally(requests), Backend()
+    with tempfile.TemporaryDirectory() as folder:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(backend.serve)
+            async with watched(Path(folder), config(backend.port)) as watch:
+                watch.progress = lambda: tally.begun
+                baseline = watch.gateway.descriptors()
+                began = time.perf_counter()
+                async with trio.open_nursery() as others:
+                    if mixed:
+                        others.start_soon(_reload, watch.gateway)
+                        for kind in (_drip_head, _drip_body, _read_slowly, _vanish):
+                            others.start_soon(_again_and_again, kind, watch.gateway, random.Random(seed))
+                    with trio.move_on_after(60 * minutes if minutes else float("inf")):
+                        await _all_clients(watch.gateway, tally, clients, seed)
+                    others.cancel_scope.cancel()
+                seconds = time.perf_counter() - began
+                rate = tally.begun / seconds
+                print(f"{tally.begun} requests of {clients} clients in {seconds:.0f} s: {rate:.0f}/s")
+                wrong = await _judged(watch, tally, backend, baseline)
+            nursery.cancel_scope.cancel()
+    return wrong
+
+
+async def _all_clients(gateway: GatewayProcess, tally: Tally, clients: int, seed: int) -> None:
+    async with trio.open_nursery() as nursery:
+        for number in range(clients):
+            caller = Caller(gateway.connect, tally, random.Random(seed + number))
+            if number % _H2_SHARE == 0:
+                nursery.start_soon(caller.over_h2, _STREAMS)
+            else:
+                nursery.start_soon(caller.over_h1)
+
+
+async def _judged(watch: Watch, tally: Tally, backend: Backend, descriptors: int) -> list[str]:
+    """Print the counts and slopes, and compare the invariants."""
+    for name, count in tally.ends.most_common():
+        print(f"  {count:8} {name}")
+    print(f"  {backend.requests:8} requests at the backend")
+    for name, slope in watch.slopes().items():
+        print(f"  slope: {slope:+.2f} {name} per 100 000 requests")
+    now = await watch.settled()
+    print(f"  at rest: {now}, {watch.gateway.descriptors()} descriptors ({descriptors} at the start)")
+    found = Findings([*tally.wrong, *backend.mixed_up])
+    found.check(not now["handler_errors"], f"{now['handler_errors']} bugs were caught by a guard")
+    for gauge in ("in_flight", "active", "waiting"):
+        found.check(not now[gauge], f"{now[gauge]} {gauge} at rest")
+    found.check(now["tasks"] <= watch.samples[0].tasks, f"{now['tasks']} tasks at rest")
+    found.check(watch.gateway.descriptors() <= descriptors, "descriptors are left open")
+    _check_lines(watch, tally, found, now["dropped"])
+    return found.wrong
+
+
+def _check_lines(watch: Watch, tally: Tally, found: Findings, dropped: int) -> None:
+    """Each answered request has one access line, no request has two."""
+    lines = watch.lines()
+    twice = [name for name, count in lines.items() if count > 1]
+    missing = [
+        number
+        for number in range(1, tally.begun + 1)
+        if tally.answered[number] and f"soak-{number}" not in lines
+    ]
+    print(
+        f"  {sum(lines.values())} access lines, {dropped} dropped, {len(missing)} missing, {len(twice)} twice"
+    )
+    found.check(len(missing) <= dropped, f"no access line for {missing[:_SHOWN]}")
+    found.check(not twice, f"two access lines for {twice[:_SHOWN]}")
+
+
+# ---- what else happens to a gateway -----------------------------------------------------------------
+
+
+async def _reload(gateway: GatewayProcess) -> None:
+    while True:
+        await trio.sleep(2)
+        gateway.process.send_signal(signal.SIGHUP)
+
+
+async def _again_and_again(kind: object, gateway: GatewayProcess, rng: random.Random) -> None:
+    while True:
+        link = await gateway.connect()
+        try:
+            with trio.move_on_after(8):
+                await kind(link, rng)  # type: ignore[operator]
+        except OSError:
+            pass
+        finally:
+            link.close()
+        await trio.sleep(0.02)
+
+
+_TARGET = b"/orchestrator/soak/0?plain"
+
+
+async def _drip_head(link: Link, rng: random.Random) -> None:
+    for byte in b"GET %b HTTP/1.1\r\nHost: drip\r\nX-Filler: %b\r\n" % (_TARGET, b"x" * 100):
+        await link.send(bytes((byte,)))
+        await trio.sleep(0.04 * rng.random())
+
+
+async def _drip_body(link: Link, rng: random.Random) -> None:
+    await link.send(b"POST %b HTTP/1.1\r\nHost: drip\r\nX-Number: 0\r\nContent-Length: 500\r\n\r\n" % _TARGET)
+    for _ in range(rng.randrange(200)):
+        await link.send(b"0;")
+        await trio.sleep(0.01)
+
+
+async def _read_slowly(link: Link, rng: random.Random) -> None:
+    await link.send(b"GET /orchestrator/soak/7?plain HTTP/1.1\r\nHost: slow\r\nX-Number: 7\r\n\r\n")
+    while await link.receive(rng.randrange(1, 2000)):  # noqa: ASYNC110  its pace is the point
+        await trio.sleep(0.005)
+
+
+async def _vanish(link: Link, rng: random.Random) -> None:
+    await link.send(b"GET /orchestrator/soak/7?slow HTTP/1.1\r\nHost: gone\r\nX-Number: 7\r\n\r\n")
+    await trio.sleep(rng.random() * 0.01)
+    link.abort()
