@@ -8,14 +8,13 @@ a token is refused stands in the reply in one word and in the log, never what st
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 from attrs import define, field, frozen
 
 from trio_gateway.admin.keys import Keys, open_keys
-from trio_gateway.admin.operation import SCOPES, Scope
+from trio_gateway.admin.tokens import SCOPES, Scope
 from trio_gateway.config.model import AdminAuth, JwtConfig
 from trio_gateway.errors import ClientError
 
@@ -125,18 +124,3 @@ def _largest(claim: object) -> Scope:
     """The largest scope that a `scope` claim names, as RFC 8693 4.2 spells it; words of others are theirs."""
     words = claim.split() if isinstance(claim, str) else []
     return max((scope for scope in SCOPES if scope in words), key=SCOPES.index, default="open")
-
-
-def issue(secret: bytes, config: JwtConfig, *, subject: str, scope: Scope, ttl: float, now: datetime) -> str:
-    """A token for `ttl` seconds that an Authenticator of the same config and secret accepts."""
-    claims: dict[str, Any] = {
-        "sub": subject,
-        "scope": scope,
-        "iat": now,
-        "exp": now.astimezone(UTC) + timedelta(seconds=ttl),
-    }
-    if config.audience is not None:
-        claims["aud"] = config.audience
-    if config.issuer is not None:
-        claims["iss"] = config.issuer
-    return jwt.encode(claims, secret, algorithm="HS256")

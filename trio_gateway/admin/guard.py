@@ -15,7 +15,8 @@ import structlog
 from attrs import define, field, frozen
 
 from trio_gateway.admin.auth import ANYBODY, Authenticator, Principal
-from trio_gateway.admin.operation import Operation, Scope
+from trio_gateway.admin.operation import Operation
+from trio_gateway.admin.tokens import Scope
 from trio_gateway.config.addresses import is_loopback, split_bind
 from trio_gateway.config.model import AdminAuth, GatewayConfig
 from trio_gateway.errors import ClientError, ConfigError

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from pathlib import Path
 from typing import Protocol
 
 import httpx
@@ -21,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from trio_gateway.admin.tokens import read_key_file, signing_secret
 from trio_gateway.config.model import JwtConfig
 from trio_gateway.errors import ConfigError
 
 log = structlog.get_logger("trio_gateway.admin")
 
-SHORTEST_SECRET = 32  # bytes (RFC 7518 3.2)
 SHORTEST_RSA = 2048  # bits (RFC 7518 3.3)
 REFRESH = 30.0  # seconds between two fetches of a key set, whatever tokens ask for
 _KEEP = 3600.0  # seconds until a key set is fetched again: a key taken out of it must stop to count
@@ -57,20 +56,8 @@ def open_keys(config: JwtConfig, own_secret: Callable[[], str]) -> Keys:
     return FixedKeys({"HS256": signing_secret(config, own_secret)})
 
 
-def signing_secret(config: JwtConfig, own_secret: Callable[[], str]) -> bytes:
-    """The secret that signs and verifies. Raises ConfigError."""
-    if config.secret is not None:
-        return config.secret.encode()
-    if config.secret_file is None:
-        return own_secret().encode()
-    secret = _read(config.secret_file, "secret_file").strip()
-    if len(secret) < SHORTEST_SECRET:
-        raise ConfigError([f"admin.auth.jwt.secret_file: holds less than {SHORTEST_SECRET} bytes"])
-    return secret
-
-
 def _public_key(path: str, algorithms: tuple[str, ...]) -> dict[str, Key]:
-    pem = _read(path, "public_key_file")
+    pem = read_key_file(path, "public_key_file")
     try:
         key = load_pem_public_key(pem)
     except (ValueError, TypeError):  # also for a kind of key that the library does not know
@@ -80,13 +67,6 @@ def _public_key(path: str, algorithms: tuple[str, ...]) -> dict[str, Key]:
         wanted = " or ".join(algorithms)
         raise ConfigError([f"admin.auth.jwt.public_key_file: holds no PEM public key for {wanted}"])
     return {algorithm: key}  # type: ignore[dict-item]  # what has an algorithm is a Key
-
-
-def _read(path: str, key: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError([f"admin.auth.jwt.{key}: cannot be read: {error.strerror or error}"]) from None
 
 
 def _algorithm_of(key: object) -> str | None:

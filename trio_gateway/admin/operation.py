@@ -14,11 +14,9 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from trio_gateway.admin.plane import Plane
+from trio_gateway.admin.tokens import Scope
 
 Method = Literal["GET", "POST", "PUT", "DELETE"]
-Scope = Literal["open", "read", "operate", "write"]
-SCOPES: tuple[Scope, ...] = ("open", "read", "operate", "write")
-"""Each includes the ones before; `open` needs no token."""
 
 
 @frozen

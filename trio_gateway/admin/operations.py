@@ -42,6 +42,17 @@ TABLE = tuple(
 """Every operation but the two that describe them."""
 
 
+def listeners(config: GatewayConfig) -> list[tuple[str, Role]]:
+    """Every address to listen on, and what for."""
+    beside: Role = "shared" if config.admin.bind is None else "proxy"
+    found: list[tuple[str, Role]] = [(bind, beside) for bind in config.server.bind]
+    if config.admin.bind is not None:
+        found.append((config.admin.bind, "admin"))
+    if config.metrics.bind is not None and config.metrics.enabled:
+        found.append((config.metrics.bind, "metrics"))
+    return found
+
+
 def shown(config: GatewayConfig, role: Role) -> tuple[Operation, ...]:
     """The operations that a listener shows."""
     if role == "proxy":

@@ -18,6 +18,7 @@ VERBS = {
     "init": "Write a commented config file.",
     "explain": "Show what would become of a request, without sending it.",
     "demo": "Start three sample backends and a gateway before them.",
+    "token": "Print a token for the management API.",
     "version": "Print the version.",
 }
 """Every verb and what it does, in the order of `--help`; the module has the verb's name."""
