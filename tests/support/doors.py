@@ -22,6 +22,7 @@ from trio_gateway.proxy.link import Link
 
 HOST = b"gateway.example"
 _MAX_REPLY_HEAD = 256 * 1024
+_FRAME = 16 * 1024
 
 
 class Cut(Exception):
@@ -295,15 +296,13 @@ class H2Caller(_Caller):
             (b":path", target.encode("latin-1")),
         ]
         streamed = stream or length is not None
+        small = body is not None and not streamed and len(body) <= _FRAME  # it goes along with the head
         stream_id = await self.client.raw_request(
-            [*pseudo, *pairs], end=not streamed and body is None, body=None
+            [*pseudo, *pairs], end=not streamed and body is None, body=body if small else None
         )
-        call = H2Call(self.client, self.client.replies[stream_id], length)
-        if body is not None:
+        if body and not small:
             await self.client.send(stream_id, body, end=not streamed)
-            if not body:
-                await self.client.end(stream_id)
-        return call
+        return H2Call(self.client, self.client.replies[stream_id], length)
 
     async def closed(self) -> None:
         await self.client.closed()
