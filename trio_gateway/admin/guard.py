@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 import structlog
 from attrs import define, field, frozen
@@ -102,7 +101,7 @@ def check_place(caller: Caller, config: GatewayConfig) -> None:
         or "*" in config.admin.cors.origins
     ):
         return
-    if urlsplit(caller.origin).netloc.lower() != caller.host.lower():
+    if caller.origin.partition("://")[2].lower() != caller.host.lower():
         raise OriginNotAllowed(cause=caller.origin)
 
 

@@ -32,6 +32,17 @@ _KEEP = 3600.0  # seconds until a key set is fetched again: a key taken out of i
 _FETCH_TIMEOUT = 5.0
 _LARGEST_KEY_SET = 512 * 1024
 
+# What a publisher can make of a fetch: PyJWT stumbles over some documents that are no key set.
+_NO_KEY_SET = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    httpx.HTTPError,
+    jwt.PyJWTError,
+)
+
 Key = bytes | RSAPublicKey | EllipticCurvePublicKey
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -130,7 +141,7 @@ class KeySet:
                 self._fetched = trio.current_time()
                 try:
                     self._keys = _parse(await self.fetch(self.url))
-                except (OSError, ValueError, httpx.HTTPError, jwt.PyJWTError) as error:
+                except _NO_KEY_SET as error:
                     log.warning("key set not fetched", url=self.url, error=str(error) or type(error).__name__)
 
 
@@ -158,9 +169,10 @@ async def fetch_key_set(url: str) -> bytes:
     ):
         if reply.status_code != 200:
             raise ValueError(f"status {reply.status_code}")
-        document = b""
-        async for piece in reply.aiter_bytes():
-            document += piece
-            if len(document) > _LARGEST_KEY_SET:
-                raise ValueError(f"more than {_LARGEST_KEY_SET} bytes")
+        document, length = b"", 0
+        async for piece in reply.aiter_bytes():  # to its end: httpx's generators must not be left halfway
+            length += len(piece)
+            document = document + piece if length <= _LARGEST_KEY_SET else b""
+        if length > _LARGEST_KEY_SET:
+            raise ValueError(f"more than {_LARGEST_KEY_SET} bytes")
         return document
