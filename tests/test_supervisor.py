@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from tests.support.client import RawClient, request
-from tests.support.gateway import BACKEND, GATEWAY, Lines, World
+from tests.support.gateway import BACKEND, GATEWAY, Lines, World, unprobed
 from tests.support.upstream import Script, Upstream, Wire, answering
 from trio_gateway.config.load import parse_config
 from trio_gateway.errors import ConfigError
@@ -22,13 +22,14 @@ USERS = "/orchestrator/users"
 CONFIG = """
 server: {bind: ["127.0.0.1:8000"]}
 shutdown: {delay: 2s, drain: 10s}
+health_check: {enabled: false}
 endpoints:
   - {url: "http://backend.example/", name: users, methods: [GET, POST], timeout: 100}
 """
 
 
 def gateway_of(config: str = CONFIG, network: MemoryNetwork | RealNetwork | None = None) -> Gateway:
-    return Gateway(parse_config(config, "test.yaml", {}).require(), network=network)
+    return Gateway(unprobed(parse_config(config, "test.yaml", {}).require()), network=network)
 
 
 class Stopping:
@@ -41,7 +42,7 @@ class Stopping:
     async def play(self, script: Script, scene: Callable[[World], object], config: str = CONFIG) -> None:
         """Run a gateway and `scene` beside it until both are done."""
         network, backend = MemoryNetwork(), Upstream(script)
-        loaded = parse_config(config, "test.yaml", {}).require()
+        loaded = unprobed(parse_config(config, "test.yaml", {}).require())
         gateway = Gateway(loaded, network=network, access_log=self.lines)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             await nursery.start(backend.serve, network, *BACKEND)

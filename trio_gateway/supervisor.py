@@ -1,22 +1,34 @@
 """The root nursery: what runs beside what, in which order it starts, and how it stops.
 
-Start: plan, upstreams, listeners; ready when the listeners accept. Stop: for `shutdown.delay` all goes
-on, with `Connection: close`; then the listeners close and idle connections with them; what is in
-flight has `shutdown.drain` to finish; then it is cancelled, each exchange with an answer of its own
-where one is still possible. No step waits without a bound.
+Start: plan, upstreams, what the API was told before, listeners; ready when the listeners accept. Stop: for
+`shutdown.delay` all goes on, with `Connection: close` and `/readyz` saying 503; then the listeners close
+and idle connections with them; what is in flight has `shutdown.drain` to finish; then it is cancelled,
+each exchange with an answer of its own where one is still possible. No step waits without a bound.
+
+A crash in what only watches is logged, and it is started again; a crash in what serves ends the gateway.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 import trio
+from attrs import frozen
 
 from trio_gateway.admin.app import make_app
+from trio_gateway.admin.dispatch import Management
+from trio_gateway.admin.guard import Guard, exposure
+from trio_gateway.admin.operations import Role, listeners, shown
+from trio_gateway.admin.plane import Plane
+from trio_gateway.background.prober import Prober
+from trio_gateway.background.registrations import Registrations
+from trio_gateway.background.state import StateStore
+from trio_gateway.background.watcher import Reloader, Watcher
 from trio_gateway.config.addresses import split_bind
 from trio_gateway.config.model import GatewayConfig
+from trio_gateway.config.source import Table
 from trio_gateway.errors import GatewayError, ShuttingDown
 from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.proxy.exchange import Exchange
@@ -29,12 +41,43 @@ from trio_gateway.server.listener import Server
 
 log = structlog.get_logger("trio_gateway")
 
-_LAST_WORDS = 0.25  # seconds for cancelled exchanges to answer, within the promised second
+_LAST_WORDS = 0.5  # seconds for cancelled exchanges to answer, within the promised second
+_RESTART_DELAY = 1.0
+_LONGEST_RESTART_DELAY = 60.0
+
+
+def _as_it_is(config: GatewayConfig) -> GatewayConfig:
+    return config
+
+
+@frozen(eq=False)
+class Source:
+    """The file that a config came from, so that it can be read again.
+
+    `defaults` are its top-level blocks, for endpoints that come through the API; `digest` is that of the
+    text that was read; `adjust` puts in what the command line said.
+    """
+
+    path: str
+    defaults: Table
+    digest: bytes
+    adjust: Callable[[GatewayConfig], GatewayConfig] = _as_it_is
+
+
+@frozen(eq=False)
+class _Front:
+    """One group of listeners with one role, and the server behind them."""
+
+    role: Role
+    server: Server
+    door: HypercornDoor
+    listeners: list[Listener]
 
 
 class Gateway:
     """The whole gateway. `run` serves until `stop` is called or its task is cancelled.
 
+    With a `source` the config file is watched; with a `store` what the API is told outlives the process.
     `network` is the seam for tests and simulation; `access_log` takes one line a request, or is None.
     """
 
@@ -42,61 +85,118 @@ class Gateway:
         self,
         config: GatewayConfig,
         *,
+        source: Source | None = None,
+        store: StateStore | None = None,
         network: Network | None = None,
         access_log: AccessLog | None = None,
     ) -> None:
         self.config = config
         self.network = network or RealNetwork()
         self.runtime = Runtime(self.network, access_log=access_log)
+        self.store = store or StateStore(None)
+        self.prober = Prober(self.runtime)
+        self.reloader = _reloader(self.runtime, source)
+        registrations = Registrations(self.runtime, self.store)
+        self.plane = Plane(self.runtime, self.prober, self.reloader, registrations, self.is_stopping)
+        self.guard = Guard(self._current_config, self.store.secret)
         self.addresses: list[Address] = []
+        self._watched = source is not None
         self._stopping = trio.Event()
         self._serving = trio.CancelScope()
-        self._server: Server | None = None
+        self._fronts: list[_Front] = []
 
     @property
     def server(self) -> Server:
-        """The running server. Raises RuntimeError before `run` has bound its listeners."""
-        if self._server is None:
+        """The server of the proxy's listeners. Raises RuntimeError before `run` has bound them."""
+        if not self._fronts:
             raise RuntimeError("the gateway is not running")
-        return self._server
+        return self._fronts[0].server
+
+    def _current_config(self) -> GatewayConfig:
+        return self.runtime.config
 
     async def run(self, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED) -> None:
         """Bind, report the bound addresses through `task_status`, and serve until stopped.
 
-        Raises OSError when an address can't be bound, ConfigError when a TLS file can't be used; nothing is
-        left open.
-        Cancelled, everything in flight ends at once.
+        Raises OSError when an address can't be bound, ConfigError when a TLS file or a key can't be used;
+        nothing is left open. Cancelled, everything in flight ends at once.
         """
         self.runtime.apply(self.config)
-        listeners = await self._bind()
+        self.guard.check(self.config)
+        self.plane.registrations.restore(self.store.load())
         try:
-            door = _open_door(self.runtime)
+            await self._bind()
             async with trio.open_nursery() as background:
-                self._server = Server(self.runtime, door)
-                background.start_soon(self.runtime.run)
-                background.start_soon(self._drain_when_told, door.drain)
+                self._start_background(background)
                 task_status.started(self.addresses)
                 with self._serving:
-                    await self._server.serve(listeners)
+                    await self._serve()
                 background.cancel_scope.cancel()
         finally:
-            for listener in listeners:
-                listener.close()
-            self.runtime.close()
+            self._close()
 
-    async def _bind(self) -> list[Listener]:
-        listeners: list[Listener] = []
-        try:
-            for bind in self.config.server.bind:
-                listeners += await self.network.listen(*split_bind(bind))
-        except BaseException:
-            for listener in listeners:
+    def _start_background(self, background: trio.Nursery) -> None:
+        background.start_soon(self.runtime.run)
+        background.start_soon(_kept_running, "health checks", self.prober.run)
+        if self._watched:
+            background.start_soon(_kept_running, "config watcher", Watcher(self.reloader).run)
+        background.start_soon(self._drain_when_told)
+        if warning := exposure(self.config):
+            log.warning(warning)
+
+    async def _serve(self) -> None:
+        async with trio.open_nursery() as serving:
+            for front in self._fronts:
+                serving.start_soon(front.server.serve, front.listeners)
+
+    def _close(self) -> None:
+        for front in self._fronts:
+            for listener in front.listeners:
                 listener.close()
-            raise
-        self.addresses = [listener.address for listener in listeners]
-        return listeners
+        self.runtime.close()
+        self.store.close()
+
+    # ---- listeners
+
+    async def _bind(self) -> None:
+        for bind, role in listeners(self.config):
+            front = self._front(role)
+            bound = await self.network.listen(*split_bind(bind))
+            front.listeners.extend(bound)
+            if role in ("shared", "proxy"):
+                self.addresses += [listener.address for listener in bound]
+            if role in ("shared", "admin"):
+                self.store.note_addresses(_address_text(listener.address) for listener in front.listeners)
+
+    def _front(self, role: Role) -> _Front:
+        """The front of a role: one server for all its listeners."""
+        for front in self._fronts:
+            if front.role == role:
+                return front
+        door = self._open_door(role)
+        server = Server(self.runtime, door, proxies=role in ("shared", "proxy"))
+        self._fronts.append(_Front(role, server, door, []))
+        return self._fronts[-1]
+
+    def _open_door(self, role: Role) -> HypercornDoor:
+        """The way through Hypercorn and Quart, over the same runtime as the lane's."""
+        runtime, config = self.runtime, self._current_config
+
+        async def serve_exchange(exchange: Exchange) -> None:
+            await serve(exchange, runtime)
+
+        def refused(error: GatewayError, request_id: bytes, client: str) -> None:
+            record_refusal(runtime, error, request_id, client, "quart")
+
+        ingress = Ingress(serve_exchange, config, refused, proxies=role in ("shared", "proxy"))
+        management = Management(self.plane, self.guard, shown(self.config, role))
+        return HypercornDoor(make_app(config, ingress, management), lambda: config().server)
 
     # ---- stopping
+
+    def is_stopping(self) -> bool:
+        """The graceful stop has begun: not ready for new clients."""
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """Begin the graceful stop; said twice, cancel at once."""
@@ -104,13 +204,15 @@ class Gateway:
             self._serving.cancel()
         self._stopping.set()
 
-    async def _drain_when_told(self, drain_door: Callable[[], None]) -> None:
+    async def _drain_when_told(self) -> None:
         await self._stopping.wait()
         shutdown = self.runtime.plan.config.shutdown
-        self.server.start_draining()
+        for front in self._fronts:
+            front.server.start_draining()
         await trio.sleep(shutdown.delay)
-        self.server.close_listeners()
-        drain_door()
+        for front in self._fronts:
+            front.server.close_listeners()
+            front.door.drain()
         log.info("draining", in_flight=len(self.runtime.in_flight), seconds=shutdown.drain)
         await trio.sleep(shutdown.drain)
         for exchange in list(self.runtime.in_flight):
@@ -126,17 +228,29 @@ class Gateway:
                 self.stop()
 
 
-def _open_door(runtime: Runtime) -> HypercornDoor:
-    """The way through Hypercorn and Quart, over the same runtime as the lane's."""
+def _reloader(runtime: Runtime, source: Source | None) -> Reloader:
+    if source is None:
+        return Reloader("", runtime)
+    return Reloader(
+        source.path, runtime, defaults=source.defaults, digest=source.digest, adjust=source.adjust
+    )
 
-    def config() -> GatewayConfig:
-        return runtime.plan.config
 
-    async def serve_exchange(exchange: Exchange) -> None:
-        await serve(exchange, runtime)
+def _address_text(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def refused(error: GatewayError, request_id: bytes, client: str) -> None:
-        record_refusal(runtime, error, request_id, client, "quart")
 
-    app = make_app(config, Ingress(serve_exchange, config, refused))
-    return HypercornDoor(app, lambda: config().server)
+async def _kept_running(what: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run what only watches, again after each crash, with a growing delay; until cancelled."""
+    delay = _RESTART_DELAY
+    while True:
+        began = trio.current_time()
+        try:
+            await run()
+        except Exception as crash:
+            log.exception(f"{what} failed and will be started again", exc_info=crash)
+        if trio.current_time() - began > _LONGEST_RESTART_DELAY:
+            delay = _RESTART_DELAY
+        await trio.sleep(delay)
+        delay = min(2 * delay, _LONGEST_RESTART_DELAY)

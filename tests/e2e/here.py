@@ -10,7 +10,7 @@ from attrs import define
 
 from tests.e2e.started import NETWORK, backend, config, until
 from tests.support.client import RawClient
-from tests.support.gateway import Lines, World
+from tests.support.gateway import Lines, World, unprobed
 from tests.support.upstream import Script
 from trio_gateway.config.load import parse_config
 from trio_gateway.proxy.link import Link
@@ -46,7 +46,8 @@ async def real_world(script: Script, text: str | None = None, **settings: str) -
     """A running gateway before a scripted backend; `settings` as `config` takes them, or a whole `text`."""
     lines = Lines()
     async with backend(script) as upstream, trio.open_nursery() as nursery:
-        loaded = parse_config(text or config(upstream.address[1], **settings), "test.yaml", {}).require()
+        text = text or config(upstream.address[1], **settings)
+        loaded = unprobed(parse_config(text, "test.yaml", {}).require())
         gateway = Gateway(loaded, network=NETWORK, access_log=lines)  # type: ignore[arg-type]
         await nursery.start(gateway.run)
         world = RealWorld(NETWORK, gateway, upstream, nursery, lines.records)  # type: ignore[arg-type]

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from tests.support.client import Answer, RawClient
 from tests.support.upstream import Script, Upstream, answering
 from trio_gateway.config.load import parse_config
+from trio_gateway.config.model import GatewayConfig
 from trio_gateway.proxy.network import Address, MemoryNetwork
 from trio_gateway.supervisor import Gateway
 
@@ -20,7 +21,10 @@ BACKEND: Address = ("backend.example", 80)
 CONFIG = """
 server: {bind: ["127.0.0.1:8000"]}
 endpoints:
-  - {url: "http://backend.example/", name: users, methods: [GET, POST, PUT, DELETE, PATCH, OPTIONS], timeout: 30}
+  - url: "http://backend.example/"
+    name: users
+    methods: [GET, POST, PUT, DELETE, PATCH, OPTIONS]
+    timeout: 30
 """
 
 
@@ -75,6 +79,14 @@ class Lines:
         self.records.append(record)
 
 
+def unprobed(config: GatewayConfig) -> GatewayConfig:
+    """The config without health checks: they would be connections that a script doesn't expect."""
+    endpoints = (
+        evolve(each, health_check=evolve(each.health_check, enabled=False)) for each in config.endpoints
+    )
+    return evolve(config, endpoints=tuple(endpoints))
+
+
 @asynccontextmanager
 async def world(
     config: str = CONFIG, script: Script = answering, environ: Mapping[str, str] | None = None
@@ -82,7 +94,7 @@ async def world(
     """A running gateway before a scripted backend, in memory."""
     network = MemoryNetwork()
     lines = Lines()
-    loaded = parse_config(config, "test.yaml", environ or {}).require()
+    loaded = unprobed(parse_config(config, "test.yaml", environ or {}).require())
     gateway = Gateway(loaded, network=network, access_log=lines)  # type: ignore[arg-type]
     backend = Upstream(script)
     async with trio.open_nursery() as nursery:

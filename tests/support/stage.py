@@ -22,7 +22,7 @@ from trio.testing import MockClock
 from tests.support.agreement import agreed
 from tests.support.client import Answer
 from tests.support.doors import Call, Caller, H2Caller, LaneCaller
-from tests.support.gateway import BACKEND, GATEWAY, Lines, World
+from tests.support.gateway import BACKEND, GATEWAY, Lines, World, unprobed
 from tests.support.upstream import Received, Script, Upstream, Wire, answering
 from trio_gateway.config.load import parse_config
 from trio_gateway.proxy.link import Link
@@ -59,6 +59,7 @@ class Line:
     attempts: int
     reason: str
     door: str
+    traceparent: bytes
 
 
 @define
@@ -221,7 +222,7 @@ class Door:
         network, lines = StageNetwork(tcp=tcp), Lines()
         if tcp:  # the kernel needs a moment of real time before each jump
             _clock().autojump_threshold = 0.005
-        loaded = parse_config(text, "test.yaml", {}).require()
+        loaded = unprobed(parse_config(text, "test.yaml", {}).require())
         gateway = Gateway(loaded, network=network, access_log=lines)  # type: ignore[arg-type]
         backend = Upstream(script)
         async with trio.open_nursery() as nursery:

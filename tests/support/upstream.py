@@ -40,7 +40,7 @@ class Wire:
     async def head(self) -> Received:
         """The next request's head. Raises EOFError when the connection ends first."""
         event = await self._event()
-        if not isinstance(event, h11.Request):
+        if type(event) is not h11.Request:
             raise EOFError(repr(event))
         raw = list(event.headers.raw_items())
         return Received(event.method, event.target, raw)
@@ -48,7 +48,7 @@ class Wire:
     async def body(self, request: Received) -> Received:
         """Read the request's body to its end. Raises EOFError or h11.RemoteProtocolError when it is cut."""
         while not isinstance(event := await self._event(), h11.EndOfMessage):
-            if not isinstance(event, h11.Data):
+            if type(event) is not h11.Data:
                 raise EOFError(repr(event))
             request.body += bytes(event.data)
         request.trailers = list(event.headers.raw_items())
@@ -106,7 +106,11 @@ class Upstream:
         self.address = ("", 0)
 
     async def serve(
-        self, network: Network, host: str, port: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        network: Network,
+        host: str,
+        port: int,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Accept and run the script for each connection, until cancelled."""
         (listener,) = await network.listen(host, port)

@@ -64,14 +64,17 @@ def command(
     if loaded.problems:
         complain(loaded)
         context.exit(BAD_CONFIG)
-    config = loaded.config
-    binds = _parsed(bind) or _hosted(host, port, config.server.bind)
-    config = override(config, binds, log_level, log_format)
+    binds = _parsed(bind)
+
+    def adjust(config: GatewayConfig) -> GatewayConfig:
+        return override(config, binds or _hosted(host, port, config.server.bind), log_level, log_format)
+
+    config = adjust(loaded.config)
     configure(config.logging.format, config.log_level, sys.stderr)
     _say_what_to_know(loaded, path if created else None, reload)
     from trio_gateway.cli.serving import serve  # the servers' imports cost more than all of the above
 
-    context.exit(serve(config, path))
+    context.exit(serve(config, path, loaded.defaults, adjust))
 
 
 def _typed(context: click.Context, *options: str) -> bool:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 
 import click
 import structlog
 import trio
 
+from trio_gateway.background.state import StateStore, state_directory
+from trio_gateway.background.watcher import digest_of, reload_on_hangup
 from trio_gateway.cli.check import BAD_CONFIG
 from trio_gateway.config.model import GatewayConfig
+from trio_gateway.config.source import Table
 from trio_gateway.errors import ConfigError
 from trio_gateway.observe.accesslog import AccessLog
-from trio_gateway.supervisor import Gateway
+from trio_gateway.supervisor import Gateway, Source
 
 log = structlog.get_logger("trio_gateway")
 
@@ -23,13 +27,19 @@ _STDOUT = 1
 _LAST_LINES = 0.25  # seconds for the access log's writer when the gateway has stopped
 
 
-def serve(config: GatewayConfig, path: str) -> int:
-    """Run the gateway to its end and tell how it ended, as an exit code."""
+def serve(
+    config: GatewayConfig, path: str, defaults: Table, adjust: Callable[[GatewayConfig], GatewayConfig]
+) -> int:
+    """Run the gateway to its end and tell how it ended, as an exit code.
+
+    `path`, `defaults` and `adjust` are what it takes to read the file again.
+    """
+    source = Source(path, defaults, digest_of(path), adjust)
     access_log = open_access_log(config)
     gc.collect()
     gc.freeze()  # what was imported stays: no collection need look at it, least of all the one at exit
     try:
-        return trio.run(_serve, config, path, access_log)
+        return trio.run(_serve, config, source, access_log)
     except Exception as crash:
         log.critical("the gateway failed", exc_info=crash)
         return FAILED
@@ -50,11 +60,13 @@ def open_access_log(config: GatewayConfig) -> AccessLog | None:
     return access_log
 
 
-async def _serve(config: GatewayConfig, path: str, access_log: AccessLog | None) -> int:
-    gateway = Gateway(config, access_log=access_log)
+async def _serve(config: GatewayConfig, source: Source, access_log: AccessLog | None) -> int:
+    store = StateStore(state_directory(config.state_dir, os.environ))
+    gateway = Gateway(config, source=source, store=store, access_log=access_log)
     async with trio.open_nursery() as signals:
         await signals.start(gateway.stop_on_signals)
-        code = await _until_stopped(gateway, path)
+        await signals.start(reload_on_hangup, gateway.reloader)
+        code = await _until_stopped(gateway, source.path)
         signals.cancel_scope.cancel()
     return code
 

@@ -57,6 +57,7 @@ class Lane:
     runtime: Runtime
     door: Door
     draining: Callable[[], bool]
+    proxies: bool = True
     due: float = math.inf
     served: int = 0
     _buffer: bytes = b""
@@ -134,7 +135,7 @@ class Lane:
         if authority is not None:
             request.host = authority  # RFC 9112 3.2.2: it wins over Host
         prefix = self.runtime.plan.prefix
-        if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"/", b""):
+        if self.proxies and path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"/", b""):
             return await self._proxy(request, path, query)
         return await self._hand_over(head, http2=False)
 

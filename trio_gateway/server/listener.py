@@ -50,6 +50,7 @@ class Server:
     runtime: Runtime
     door: Door
     descriptors: int = field(factory=raise_descriptor_limit)
+    proxies: bool = True  # False: a listener for the management API alone
     draining: bool = False  # replies say `Connection: close`
     closing: bool = False  # the listeners are closed, and connections close when they carry nothing
     lanes: set[Lane] = field(factory=set)
@@ -100,7 +101,7 @@ class Server:
                 link.receive_nowait()  # a close over unread bytes is a reset, which may eat the answer
             link.close()
             return
-        lane = Lane(link, self.runtime, self.door, self.is_draining)
+        lane = Lane(link, self.runtime, self.door, self.is_draining, proxies=self.proxies)
         self.lanes.add(lane)
         self.metrics.connections_accepted += 1
         self.metrics.connections_active = len(self.lanes)
