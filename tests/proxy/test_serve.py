@@ -46,7 +46,7 @@ FIELDS = [
 def line(here: World) -> dict[str, Any]:
     """The one access line."""
     (only,) = here.lines
-    return dict(zip(FIELDS, only, strict=True))
+    return dict(zip(FIELDS, only, strict=False))
 
 
 async def cut(wire: Wire) -> None:
