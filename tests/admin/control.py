@@ -24,7 +24,7 @@ from trio_gateway.admin.tokens import Scope, issue
 from trio_gateway.background.prober import Prober
 from trio_gateway.background.registrations import Registrations
 from trio_gateway.background.state import StateStore
-from trio_gateway.background.watcher import Reloader
+from trio_gateway.background.watcher import Reloader, Watcher
 from trio_gateway.config.load import load_config
 from trio_gateway.config.model import JwtConfig
 from trio_gateway.proxy.exchange import Exchange
@@ -155,6 +155,7 @@ async def control(
             await nursery.start(found[-1].serve, network, *address)
         nursery.start_soon(runtime.run)
         nursery.start_soon(prober.run)
+        nursery.start_soon(Watcher(reloader).run)
         nursery.start_soon(server.serve, await network.listen(*ADDRESS))
         yield Control(plane, network, nursery, path, found)
         nursery.cancel_scope.cancel()

@@ -181,7 +181,7 @@ async def test_endpoint(plane: Plane, call: Call) -> ConnectionTested:
         error = await _ask(plane, check)
     result = ConnectionTest(
         endpoint_id=entry.id,
-        url=_url_of(check),
+        url=check.url or entry.config.url,
         status_code=check.statuses[0] if check.statuses else None,
         response_time=trio.current_time() - began,
         success=error is None,
@@ -196,13 +196,6 @@ async def _ask(plane: Plane, check: Check) -> str | None:
     except (ProbeFailed, OSError) as failure:
         return reason(failure)
     return None
-
-
-def _url_of(check: Check) -> str:
-    try:
-        return check.url
-    except ValueError:  # the path makes no url of it
-        return check.endpoint_url
 
 
 # ---- one path ----------------------------------------------------------------------------------------
