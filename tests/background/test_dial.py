@@ -72,7 +72,7 @@ async def secure_backend(certificate: trustme.LeafCert) -> AsyncIterator[MemoryN
 
 async def dialled(network: MemoryNetwork, asked: Check) -> bool:
     """Connect as the check says and hang up; whether it was TLS."""
-    link = await Dial(network)(asked, target_of(asked))
+    link = await Dial(network)(asked, target_of(asked.url))
     link.close()
     return link.tls
 
@@ -119,7 +119,7 @@ async def test_equal_settings_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -
     dial = Dial(MemoryNetwork())
     for url in (URL, "https://b.example/", URL):
         with pytest.raises(ConnectionRefusedError):
-            await dial(check(url), target_of(check(url)))
+            await dial(check(url), target_of(check(url).url))
     assert loaded == [EndpointTls()]
 
 
@@ -178,15 +178,15 @@ async def test_cancelled_in_the_handshake_nothing_stays_open(autojump_clock: tri
 )
 def test_targets(url: str, path: str | None, port: int, resource: bytes) -> None:
     """Host and port to connect to, and path and query to the byte."""
-    target = target_of(check(url, path))
+    target = target_of(check(url, path).url)
     assert (target.host, target.port, resource_of(target)) == ("a.example", port, resource)
 
 
-@pytest.mark.parametrize("path", ["//[bad/", "//b.example:99999/"])
+@pytest.mark.parametrize("path", ["//[bad/", "//b.example:99999/", "http:///health"])
 def test_a_path_that_makes_no_url_fails_the_check(path: str) -> None:
     """What only the joined url shows to be wrong is the operator's to read."""
     with pytest.raises(ProbeFailed, match="makes no usable url"):
-        target_of(check(path=path))
+        target_of(check(path=path).url)
 
 
 async def test_an_answer_ends_after_64_kib() -> None:

@@ -111,13 +111,14 @@ async def test_statuses(
                 await probe(check(path=path))
 
 
-async def test_redirects_are_not_followed(autojump_clock: trio.testing.MockClock) -> None:
-    """A redirect is an answer: nobody goes where it points."""
+@pytest.mark.parametrize("location", [b"/elsewhere", b"http://b.example:99999999/", b"gopher://[", b"\xff"])
+async def test_redirects_are_not_followed(location: bytes, autojump_clock: trio.testing.MockClock) -> None:
+    """A redirect is an answer: nobody goes where it points, not even in thought."""
     asked = []
 
     async def script(wire: Wire) -> None:
         asked.append((await wire.request()).target)
-        await wire.reply(b"", b"Location: /elsewhere", status=b"307 Temporary Redirect")
+        await wire.reply(b"", b"Location: " + location, status=b"307 Temporary Redirect")
 
     async with backend(script) as probe:
         await probe(check())
@@ -136,6 +137,26 @@ async def test_cookies_are_not_kept(autojump_clock: trio.testing.MockClock) -> N
         await probe(check())
         await probe(check())
     assert cookies == [[], []]
+
+
+async def test_bodies_are_not_decoded(autojump_clock: trio.testing.MockClock) -> None:
+    """A coding that isn't one is nothing to a probe."""
+    reply = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope"
+    async with backend(saying(reply)) as probe:
+        await probe(check())
+
+
+async def test_an_ipv6_backend_is_named_in_brackets(autojump_clock: trio.testing.MockClock) -> None:
+    """The Host field has them, the address that is dialled has not."""
+    hosts = []
+
+    async def script(wire: Wire) -> None:
+        hosts.append((await wire.request()).values(b"host"))
+        await wire.reply()
+
+    async with backend(script, "::1", 8080) as probe:
+        await probe(check("http://[::1]:8080/"))
+    assert hosts == [[b"[::1]:8080"]]
 
 
 async def test_informational_replies_are_skipped(autojump_clock: trio.testing.MockClock) -> None:

@@ -48,6 +48,7 @@ def state(rise: int = 2, fall: int = 3, *, healthy: bool = True) -> HealthState:
         ("http://a.example/v1", "http://b.example:81/up", "http://b.example:81/up"),
         ("http://a.example/v1?key=1", None, "http://a.example/v1?key=1"),
         ("http://a.example/v1?key=1", "", "http://a.example/v1?key=1"),
+        ("http://a.example/v1", "//[bad/", ""),
     ],
 )
 def test_a_probe_goes_where_url_and_path_join(url: str, path: str | None, expected: str) -> None:
@@ -105,6 +106,30 @@ def test_without_jitter_the_delay_is_the_interval() -> None:
     """`jitter: 0` keeps the beat to the digit."""
     asked = check(health_check=HealthCheckConfig(interval=7.0, jitter=0.0))
     assert {asked.delay(Random(n)) for n in range(50)} == {7.0}
+
+
+@pytest.mark.parametrize(
+    ("interval", "due", "expected"),
+    [
+        (30.0, 12.01, 12.05),
+        (30.0, 12.05, 12.05),
+        (5.0, 0.0, 0.0),
+        (1.0, 12.001, 12.01),
+        (0.01, 12.00003, 12.0001),
+        (1000.0, 7.0, 7.0),
+    ],
+)
+def test_checks_of_a_moment_begin_together(interval: float, due: float, expected: float) -> None:
+    """At the next step of 50 ms, or of a hundredth of the interval; what lies on a step stays there."""
+    asked = check(health_check=HealthCheckConfig(interval=interval))
+    assert asked.start(due) == pytest.approx(expected, abs=1e-9)
+
+
+@given(due=st.floats(0, 1e9), interval=st.floats(1e-3, 1e6))
+def test_a_check_never_begins_before_it_is_due(due: float, interval: float) -> None:
+    """And at most a step later."""
+    begun = check(health_check=HealthCheckConfig(interval=interval)).start(due)
+    assert due <= begun <= due + min(interval / 100, 0.05) + 1e-6
 
 
 @pytest.mark.parametrize(

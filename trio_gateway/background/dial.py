@@ -42,12 +42,16 @@ def reason(error: ProbeFailed | OSError) -> str:
     return str(error)
 
 
-def target_of(check: Check) -> Target:
-    """Where a check's probe goes. Raises ProbeFailed when url and path make no url."""
+@lru_cache(4096)
+def target_of(url: str) -> Target:
+    """Where a probe goes. Raises ProbeFailed when it is no url."""
     try:
-        return Target.of(check.url)
+        target = Target.of(url)
     except ValueError:
-        raise ProbeFailed("health_check_path makes no usable url") from None
+        target = None
+    if target is None or not target.host:
+        raise ProbeFailed("health_check_path makes no usable url")
+    return target
 
 
 def resource_of(target: Target) -> bytes:

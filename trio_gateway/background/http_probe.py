@@ -1,15 +1,16 @@
 """The HTTP probe: one request through httpx, on a connection that it brings along.
 
 Of httpx that takes its client and the HTTP/1.1 half of its transport, without its pool: nothing is to be
-kept for another time, and the pool costs the more the more is idle in it. The client follows no redirects
-(they are answers), reads no environment, decodes nothing and keeps no cookies.
+kept for another time, and the pool costs the more the more is idle in it. The client reads no environment
+and gets to see no header of a reply, so that it has no cookie to keep, no coding to undo, and no redirect
+to work out: all of them are answers, whatever they say. What is the same each time is made once.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from http.cookiejar import CookieJar
+from contextlib import aclosing, suppress
+from functools import lru_cache
 from typing import Any
 
 import httpcore
@@ -21,12 +22,13 @@ from trio_gateway.domain.health import Check
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.upstream import Target
 
-_HEADERS = {
-    "accept": "*/*",
-    "accept-encoding": "identity",
-    "connection": "close",
-    "user-agent": "trio-gateway",
-}
+_FIELDS = [
+    (b"Accept", b"*/*"),
+    (b"Accept-Encoding", b"identity"),
+    (b"Connection", b"close"),
+    (b"User-Agent", b"trio-gateway"),
+]
+_NO_BODY = httpx.ByteStream(b"")
 
 
 class HttpProbe:
@@ -38,18 +40,11 @@ class HttpProbe:
 
     def __init__(self, dial: Dial) -> None:
         self._dial = dial
-        self._client = httpx.AsyncClient(
-            transport=_OneConnection(),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,  # noqa: S113  the caller's scope bounds the whole
-            cookies=_NoCookies(),
-            headers=_HEADERS,
-        )
+        self._client = httpx.AsyncClient(transport=_OneConnection(), trust_env=False, timeout=None)  # noqa: S113
 
     async def __call__(self, check: Check) -> None:
         """See `probes`."""
-        target = target_of(check)
+        target = target_of(check.url)
         link = await self._dial(check, target)
         try:
             await self._ask(check, target, link)
@@ -61,8 +56,11 @@ class HttpProbe:
             link.close()
 
     async def _ask(self, check: Check, target: Target, link: Link) -> None:
+        method = check.rules.method
+        url, headers = _head(method, target)
         extensions = {"target": resource_of(target), "wire": _Wire(link)}
-        async with self._client.stream(check.rules.method, check.url, extensions=extensions) as reply:
+        request = httpx.Request(method, url, headers=headers, stream=_NO_BODY, extensions=extensions)
+        async with aclosing(await self._client.send(request, stream=True)) as reply:
             if not check.accepts(reply.status_code):
                 raise ProbeFailed(f"status {reply.status_code}")
             if check.path is not None:
@@ -71,15 +69,18 @@ class HttpProbe:
                         pass
 
 
-class _NoCookies(CookieJar):
-    """A jar that takes nothing."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        """Leave them where they are."""
+@lru_cache(4096)
+def _head(method: str, target: Target) -> tuple[httpx.URL, httpx.Headers]:
+    """The origin that is asked, and the fields that it gets."""
+    origin = httpx.URL(f"{'https' if target.tls else 'http'}://{target.authority.decode()}/")
+    fields = [(b"Host", target.authority), *_FIELDS]
+    if method in ("POST", "PUT", "PATCH"):
+        fields.append((b"Content-Length", b"0"))
+    return origin, httpx.Headers(fields)
 
 
 class _OneConnection(httpx.AsyncBaseTransport):
-    """Sends each request on the wire that stands in its extensions."""
+    """Sends each request on the wire, and for the target, that stand in its extensions."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx. OSError and httpcore.ProtocolError come out as they are."""
@@ -93,7 +94,7 @@ class _OneConnection(httpx.AsyncBaseTransport):
         reply = await connection.handle_async_request(
             httpcore.Request(request.method, url, headers=request.headers.raw, content=request.stream)
         )
-        return httpx.Response(reply.status, headers=reply.headers, stream=_Body(reply.stream))
+        return httpx.Response(reply.status, stream=_Body(reply.stream))
 
 
 @frozen(eq=False)
@@ -127,7 +128,8 @@ class _Wire(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         """Send all of it. Raises httpcore.WriteError: who stopped reading may have answered before."""
         try:
-            await self._link.send(buffer)
+            if buffer:  # an empty body is written, too
+                await self._link.send(buffer)
         except OSError as error:
             raise httpcore.WriteError(str(error)) from error
 

@@ -197,7 +197,7 @@ class Prober:
         with watch.scope:
             due = trio.current_time() + self._rng.random() * min(_FIRST_WITHIN, watch.check.rules.interval)
             while True:
-                await trio.sleep_until(due)
+                await trio.sleep_until(watch.check.start(due))
                 try:
                     await self._examine(watch)
                     broken = 0

@@ -34,6 +34,6 @@ class TcpProbe:
 
     async def __call__(self, check: Check) -> None:
         """See the module."""
-        target = target_of(check)
+        target = target_of(check.url)
         link = await self._network.connect(target.host, target.port)
         link.close()

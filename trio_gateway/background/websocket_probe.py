@@ -32,7 +32,7 @@ class WebSocketProbe:
 
     async def __call__(self, check: Check) -> None:
         """See `probes`."""
-        target = target_of(check)
+        target = target_of(check.url)
         link = await self._dial(check, target)
         try:
             await _converse(link, target)

