@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import trio
 
@@ -11,16 +12,23 @@ from bench.soaking.talk import CUT, filled, head, reply_size
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import RealNetwork
 
+_IDLE = 0.005  # seconds before a late reply
 _WRONG = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Number: 0\r\n\r\nwrong"
 
 
 class Backend:
-    """Serves connections. `mixed_up` tells of requests whose head and body were of two exchanges."""
+    """Serves connections. `mixed_up` tells of requests whose head and body were of two exchanges.
+
+    `unasked` counts replies that were sent to an idle connection, and `met` are the requests that came
+    behind one: when both were under way at once nobody could have known.
+    """
 
     def __init__(self) -> None:
         self.requests = 0
         self.open = 0
         self.mixed_up: list[str] = []
+        self.unasked = 0
+        self.met: set[int] = set()
         self.port = 0
 
     async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -35,21 +43,46 @@ class Backend:
     async def _connection(self, link: Link) -> None:
         self.open += 1
         try:
-            with contextlib.suppress(OSError, CutError):
+            with contextlib.suppress(OSError, CutError), self._noted():
                 reader = Reader(link)
-                while await self._exchange(reader):
-                    pass
+                while deed := await self._exchange(reader):
+                    if deed == "late" and await self._left_idle(link):
+                        await self._meet(reader)
+                        break
         finally:
             self.open -= 1
             link.close()
 
-    async def _exchange(self, reader: Reader) -> bool:
-        """Serve one request; whether the connection goes on."""
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """What is no request was sent in the wrong place."""
+        try:
+            yield
+        except ValueError as error:
+            self.mixed_up.append(str(error))
+
+    async def _left_idle(self, link: Link) -> bool:
+        with trio.move_on_after(_IDLE):
+            await link.readable()
+        return link.is_quiet()
+
+    async def _meet(self, reader: Reader) -> None:
+        """Send what nobody asked for; the gateway should close, not ask."""
+        await reader.link.send(_WRONG)
+        self.unasked += 1
+        if found := await reader.head():
+            self.met.add(int(found[1][b"x-number"]))
+
+    async def _exchange(self, reader: Reader) -> str:
+        """Serve one request; what was done, or nothing when the connection does not go on."""
         found = await reader.head()
         if found is None:
-            return False
+            return ""
         (_, target, _), fields = found
         self.requests += 1
+        if b"x-number" not in fields:
+            self.mixed_up.append(f"a request of nobody: {found}")
+            return ""
         number = int(fields[b"x-number"])
         deed = target.partition(b"?")[2].decode()
         if deed == "early":
@@ -57,10 +90,10 @@ class Backend:
         self._check(number, target, await reader.body(fields))
         if deed == "reset":
             reader.link.abort()
-            return False
+            return ""
         if deed != "early":
             await self._reply(reader.link, number, deed)
-        return deed not in ("close", "stale", "extra", *CUT)
+        return "" if deed in ("close", "stale", *CUT) else deed
 
     def _check(self, number: int, target: bytes, body: bytes) -> None:
         if body != filled(number, len(body)) or not target.startswith(b"/%d?" % number):

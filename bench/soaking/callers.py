@@ -19,17 +19,18 @@ from tests.support.h2client import H2Client, open_h2
 from trio_gateway.proxy.link import Link
 
 _PATIENCE = 30.0
-_MAY_BE_STALE = "502 for an upload on a connection that the backend had closed"
+STALE_UPLOAD = "502 for an upload on a connection that the backend had closed"
 
 
 @define
 class Tally:
-    """How exchanges ended, over all clients. `answered` are the numbers whose reply was seen whole."""
+    """How exchanges ended, over all clients. `answered` are the numbers whose reply was seen."""
 
     budget: int
     begun: int = 0
     ends: Counter[str] = field(factory=Counter)
     wrong: list[str] = field(factory=list)
+    strange: dict[int, str] = field(factory=dict)  # got what no request had asked for
     answered: bytearray = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -48,7 +49,9 @@ class Tally:
     def judge(self, talk: Talk, status: int, number: bytes | None, body: bytes, *, cut: bool) -> None:
         """Compare what came with what may come."""
         self.answered[talk.number] = 1
-        if status == 200 and number != b"%d" % talk.number:
+        if number == b"0":
+            self.strange[talk.number] = f"{talk} got {body!r}"
+        elif status == 200 and number != b"%d" % talk.number:
             self.wrong.append(f"{talk} got the head of {number!r}")
         elif status == 200 and not talk.reply_body().startswith(body):
             self.wrong.append(f"{talk} got the body {body[:60]!r}")
@@ -57,7 +60,7 @@ class Tally:
         elif status == 502 and talk.deed in ("reset", *CUT):
             self.ends["502 for a reset, or a cut before the first byte"] += 1
         elif status == 502 and talk.method == b"POST":
-            self.ends[_MAY_BE_STALE] += 1
+            self.ends[STALE_UPLOAD] += 1
         else:
             self.wrong.append(f"{talk} got {status}: {body[:300]!r}")
 
@@ -174,7 +177,12 @@ class Caller:
     async def _streams(self, client: H2Client) -> None:
         for talk in self.tally.talks(self.rng):
             with self._patience(talk):
-                await self._stream(client, talk)
+                try:
+                    await self._stream(client, talk)
+                except* OSError:
+                    self.tally.wrong.append(f"{talk}: the connection ended, {client.goaway}")
+            if client.ended:
+                return
 
     async def _stream(self, client: H2Client, talk: Talk) -> None:
         stream = await client.request(talk.method, talk.target, talk.fields(), end=not talk.upload)

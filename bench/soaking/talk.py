@@ -15,14 +15,15 @@ PATH = b"/orchestrator/soak"
 
 #: What a backend does, and how often of a hundred.
 DEEDS = {
-    "plain": 55,  # a reply with a length
+    "plain": 51,  # a reply with a length
     "chunked": 12,
     "slow": 5,  # after a few milliseconds
     "drip": 3,  # in pieces with pauses
     "early": 3,  # before it has read the body
     "close": 4,  # says that it will close, and does
     "stale": 6,  # closes without a word, so that the pool holds a dead connection
-    "extra": 3,  # sends a second reply that nobody asked for
+    "extra": 3,  # sends a second reply along, that nobody asked for
+    "late": 4,  # sends it when the connection has been idle for some milliseconds
     "cut": 3,  # ends inside a body of known length
     "cut-chunked": 3,
     "reset": 3,  # instead of a reply

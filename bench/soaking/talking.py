@@ -12,7 +12,7 @@ import trio
 from attrs import define
 
 from bench.soaking.backend import Backend
-from bench.soaking.callers import Caller, Tally
+from bench.soaking.callers import STALE_UPLOAD, Caller, Tally
 from bench.soaking.watched import Watch, config, watched
 from tests.e2e.started import GatewayProcess
 from trio_gateway.proxy.link import Link
@@ -20,6 +20,7 @@ from trio_gateway.proxy.link import Link
 _H2_SHARE = 4  # one client of so many speaks HTTP/2
 _STREAMS = 4
 _SHOWN = 10
+_RARE = 0.01
 
 
 @define
@@ -80,6 +81,7 @@ async def _judged(watch: Watch, tally: Tally, backend: Backend, descriptors: int
     now = await watch.settled()
     print(f"  at rest: {now}, {watch.gateway.descriptors()} descriptors ({descriptors} at the start)")
     found = Findings([*tally.wrong, *backend.mixed_up])
+    _check_races(tally, backend, found)
     found.check(not now["handler_errors"], f"{now['handler_errors']} bugs were caught by a guard")
     for gauge in ("in_flight", "active", "waiting"):
         found.check(not now[gauge], f"{now[gauge]} {gauge} at rest")
@@ -87,6 +89,17 @@ async def _judged(watch: Watch, tally: Tally, backend: Backend, descriptors: int
     found.check(watch.gateway.descriptors() <= descriptors, "descriptors are left open")
     _check_lines(watch, tally, found, now["dropped"])
     return found.wrong
+
+
+def _check_races(tally: Tally, backend: Backend, found: Findings) -> None:
+    """What two ends do in the same moment can't be told apart, but must stay rare."""
+    print(f"  {backend.unasked} unasked replies to idle connections, {len(backend.met)} requests crossed one")
+    found.wrong += [what for number, what in tally.strange.items() if number not in backend.met]
+    found.check(
+        len(backend.met) <= _RARE * backend.unasked + 2, f"{len(backend.met)} requests were sent in vain"
+    )
+    stale = tally.ends[STALE_UPLOAD]
+    found.check(stale <= _RARE * tally.begun, f"{stale} uploads were sent in vain")
 
 
 def _check_lines(watch: Watch, tally: Tally, found: Findings, dropped: int) -> None:

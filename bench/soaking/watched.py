@@ -102,6 +102,7 @@ def config(port: int) -> str:
     return f"""
 server: {{bind: ["127.0.0.1:0"], h2c: true}}
 shutdown: {{drain: 2s}}
+health_check: {{enabled: false}}
 circuit_breaker: {{failure_threshold: 1000000000}}
 endpoints:
   - {{url: "http://127.0.0.1:{port}/", name: soak, methods: [GET, POST], timeout: 20}}

@@ -187,6 +187,7 @@ def config(
     return f"""
 server: {{bind: ["127.0.0.1:0"], h2c: true{server and ", " + server}}}
 shutdown: {shutdown}
+health_check: {{enabled: false}}
 {more}
 endpoints:
   - url: "http://127.0.0.1:{port}/"

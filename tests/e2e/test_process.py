@@ -96,20 +96,21 @@ async def _mixed(world: RealWorld, number: int) -> None:
 
 
 @linux
-async def test_after_500_mixed_exchanges_descriptors_and_tasks_are_back_at_the_baseline() -> None:
+@pytest.mark.parametrize("exchanges", [500, pytest.param(20_000, marks=pytest.mark.soak)])
+async def test_after_mixed_exchanges_descriptors_and_tasks_are_back_at_the_baseline(exchanges: int) -> None:
     """Good exchanges, departures, resets, cuts and garbage leave no descriptor and no task behind."""
     more = "circuit_breaker: {failure_threshold: 100000}"
     async with real_world(_faulty, endpoint="timeout: 5", more=more) as world:
         await _mixed(world, 0)
         await _quiet(world)
         before = _descriptors(), _tasks()
-        for batch in range(20):
+        for batch in range(0, exchanges, 25):
             async with trio.open_nursery() as nursery:
-                for number in range(25):
-                    nursery.start_soon(_mixed, world, 25 * batch + number)
+                for number in range(batch, batch + 25):
+                    nursery.start_soon(_mixed, world, number)
         await _quiet(world)
         assert (_descriptors(), _tasks()) == before
-        assert len(world.lines) >= 500
+        assert len(world.lines) >= exchanges
 
 
 async def _quiet(world: RealWorld) -> None:

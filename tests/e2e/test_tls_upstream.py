@@ -106,6 +106,7 @@ async def _world(backend: SecureBackend, tls: str, host: str = "localhost") -> A
         text = f"""
             server: {{bind: ["127.0.0.1:0"]}}
             circuit_breaker: {{failure_threshold: 100}}
+            health_check: {{enabled: false}}
             endpoints:
               - {{url: "https://{host}:{port}/", name: users, methods: [GET, POST], tls: {{{tls}}}}}
         """
