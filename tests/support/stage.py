@@ -93,10 +93,14 @@ class StageNetwork(MemoryNetwork):
 
 @define
 class Stage:
-    """A running gateway, its scripted backend, and clients that come through one door."""
+    """A running gateway, its scripted backend, and clients that come through one door.
+
+    `ended` is set when the gateway has stopped.
+    """
 
     world: World
     door: str
+    ended: trio.Event
     callers: list[Caller] = field(factory=list)
 
     @property
@@ -184,6 +188,8 @@ class Stage:
         """Let every client go."""
         for caller in self.callers:
             caller.vanish()
+        for client in self.world.clients:
+            client.link.close()
 
     async def settle(self) -> None:
         """Check that nothing is left once every client is gone."""
@@ -227,14 +233,20 @@ class Door:
         backend = Upstream(script)
         async with trio.open_nursery() as nursery:
             await nursery.start(backend.serve, network, *BACKEND)
-            await nursery.start(gateway.run)
-            stage = Stage(World(network, gateway, backend, nursery, lines.records), self.name)
+            ended = trio.Event()
+            await nursery.start(_run, gateway, ended)
+            stage = Stage(World(network, gateway, backend, nursery, lines.records), self.name, ended)
             try:
                 yield stage
                 await stage.settle()
             finally:
                 stage.part()
             nursery.cancel_scope.cancel()
+
+
+async def _run(gateway: Gateway, ended: trio.Event, task_status: trio.TaskStatus[Any]) -> None:
+    await gateway.run(task_status)
+    ended.set()
 
 
 def _clock() -> MockClock:
