@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import h11
@@ -386,6 +387,28 @@ async def test_interim_replies_are_seen_in_order(count: int, autojump_clock: obj
     async with world(CONFIG, script) as here:
         answer = await here.get("/orchestrator/users")
         assert (answer.interim, answer.status) == ([103] * count, 200)
+
+
+async def test_a_client_slow_to_take_hints_leaves_the_timeout_in_force(autojump_clock: object) -> None:
+    """While it takes them the upstream's clock stands still; then it runs on, and an answer comes."""
+
+    async def script(wire: Wire) -> None:
+        await wire.request()
+        with contextlib.suppress(OSError):
+            for _ in range(8):
+                await wire.send(b"HTTP/1.1 103 Early Hints\r\nLink: %b\r\n\r\n" % (b"a" * 60_000))
+        await wire.closed()
+
+    async with world(CONFIG, script) as here:
+        client = await here.client()
+        began = trio.current_time()
+        await client.send(request("/orchestrator/users"))
+        await trio.sleep(20)
+        with trio.fail_after(60):
+            raw = b""
+            while b"HTTP/1.1 504" not in raw:
+                raw = raw[-20:] + await client.link.receive()
+        assert trio.current_time() - began == pytest.approx(25, abs=0.1)  # 20 s of its own, 5 s of `timeout`
 
 
 async def test_http_1_0_clients_get_no_interim_reply(autojump_clock: object) -> None:

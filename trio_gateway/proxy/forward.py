@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import trio
 from attrs import frozen
 
 from trio_gateway.domain.headers import Hop
@@ -171,7 +172,10 @@ async def _pass_interim(exchange: Exchange, head: ResponseHead, count: int) -> N
     if head.status == 101 or count > MAX_INTERIM:
         raise BadUpstreamReply(cause="101 unasked" if head.status == 101 else "too many interim replies")
     if head.status > 101:
+        assert exchange.scope is not None
+        what, left = exchange.waiting, exchange.scope.deadline - trio.current_time()
         await exchange.writer.interim(head.status, trailers_to_pass(head.headers))
+        exchange.wait_for(what, left)  # the time that the client took was not the upstream's
 
 
 def _body(exchange: Exchange, lease: Lease, head: ResponseHead, rest: bytes) -> ReplyBody:
