@@ -118,6 +118,7 @@ async def test_a_bare_request_gains_only_what_is_documented(door: Door) -> None:
         (received,) = seen
         assert [name for name, _ in received.headers] == [
             b"Host",
+            b"traceparent",
             b"X-Request-ID",
             b"X-Forwarded-For",
             b"X-Forwarded-Proto",

@@ -62,6 +62,7 @@ async def test_fields_of_the_client_s_connection_stay_there(lane: Door) -> None:
     assert names == {
         b"host",
         b"x-kept",
+        b"traceparent",
         b"x-request-id",
         b"x-forwarded-for",
         b"x-forwarded-proto",

@@ -33,8 +33,10 @@ VALUES: dict[str, Any] = {
     "attempts": 1,
     "reason": "completed",
     "door": "lane",
+    "traceparent": b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 }
-FIELDS = list(VALUES)
+IDS = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
+FIELDS = [*list(VALUES)[:-1], *IDS]
 
 
 def record(**changes: Any) -> Record:
@@ -68,7 +70,10 @@ def parsed(**changes: Any) -> dict[str, Any]:
 
 def test_a_json_line_has_every_field() -> None:
     """All fields in order, times in UTC with milliseconds, seconds with six digits."""
-    plain = {name: value.decode() if isinstance(value, bytes) else value for name, value in VALUES.items()}
+    values = VALUES | IDS
+    plain = {
+        name: values[name].decode() if isinstance(values[name], bytes) else values[name] for name in FIELDS
+    }
     assert parsed() == plain | {"time": "2024-02-29T12:34:56.078Z", "duration": 0.012346}
     assert list(parsed()) == FIELDS
 
@@ -78,12 +83,14 @@ def test_a_text_line_reads_like_a_common_log() -> None:
     assert LineFormatter().text(record()).decode() == (
         '2024-02-29T12:34:56.078Z 10.0.0.7 "GET /orchestrator/users/42?page=2 HTTP/1.1" 200 512 0.012s '
         "completed in=0 attempts=1 door=lane endpoint=users upstream=http://127.0.0.1:9000 "
-        'id="6f1c"\n'
+        'id="6f1c" trace=4bf92f3577b34da6a3ce929d0e0e4736\n'
     )
 
 
 def test_what_is_unknown_is_said_so() -> None:
-    """A request without endpoint or upstream has null in JSON and a dash in text."""
+    """A request without endpoint, upstream or trace has null in JSON and a dash in text."""
+    assert parsed(traceparent=b"") | {"trace_id": None, "span_id": None} == parsed(traceparent=b"")
+    assert LineFormatter().text(record(traceparent=b"")).endswith(b'" trace=-\n')
     assert parsed(endpoint=None, upstream=None)["endpoint"] is None
     assert b"endpoint=- upstream=- " in LineFormatter().text(record(endpoint=None, upstream=None))
 

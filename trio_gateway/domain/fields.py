@@ -37,7 +37,8 @@ class Hop:
 
     `peer` is the direct peer's address, `trusted` whether it may speak for others, `scheme` and `host`
     what the client used (`host` is empty when it named none), `prefix` the raw path that the route
-    consumed, `version` the client's protocol: `1.0`, `1.1` or `2`.
+    consumed, `version` the client's protocol: `1.0`, `1.1` or `2`. `traceparent` is the trace context that
+    went on, b"" before the request did.
     """
 
     request_id: bytes
@@ -47,6 +48,7 @@ class Hop:
     host: bytes
     prefix: bytes
     version: bytes
+    traceparent: bytes = b""
 
 
 class Fate(Enum):
@@ -55,6 +57,7 @@ class Fate(Enum):
     DROP = "drop"
     CONNECTION = "connection"
     NOTE = "note"
+    TRACE = "trace"
     DATE = "date"
     URI = "uri"
     COOKIE = "cookie"

@@ -31,6 +31,7 @@ from trio_gateway.domain.fields import (
     without,
 )
 from trio_gateway.domain.location import LocationRewriter
+from trio_gateway.domain.trace import FIELDS, context_of, new_context
 from trio_gateway.errors import BadRequest, LoopDetected
 
 __all__ = ["Hop", "RawHeaders", "client_address", "compile_request", "compile_response", "request_id"]
@@ -39,6 +40,7 @@ _RULES_REMEMBERED = 256  # endpoints whose rules drop the same names share one t
 _LOOP = 3  # our own name so often in an inbound Via is a circle, not a chain of gateways
 
 _DROP, _CONNECTION, _NOTE, _DATE = Fate.DROP, Fate.CONNECTION, Fate.NOTE, Fate.DATE
+_TRACE = Fate.TRACE
 _NONE_NOMINATED: frozenset[bytes] = frozenset()
 _NEVER_NOMINATED = frozenset((b"host", b"content-length", b"authorization"))
 _SET_FOR_UPSTREAM = frozenset(
@@ -60,13 +62,13 @@ ResponseRule = Callable[[RawHeaders, Hop, float], RawHeaders]
 
 
 def compile_request(
-    rules: HeadersConfig, *, authority: bytes, request_id_header: bytes, tls: bool
+    rules: HeadersConfig, *, authority: bytes, request_id_header: bytes, tls: bool, traces: bool = False
 ) -> RequestRule:
     """The rule that turns a client's fields into the upstream's; framing fields are left to the caller.
 
     `authority` is the target's; its port is left out of Host where it is the scheme's (`tls`). The rule
     raises BadRequest when `Connection` nominates Host, Content-Length or Authorization, LoopDetected when
-    the request came through here three times.
+    the request came through here three times. With `traces` it continues the request's trace or begins one.
     """
     changes = Changes.of(rules.request)
     configured = changes.fields
@@ -76,6 +78,7 @@ def compile_request(
     ours_replaced = changes.replaced & {*_SET_FOR_UPSTREAM, b"via", request_id_header.lower()}
     if not rules.via:
         ours_replaced |= {b"via"}
+    traces = traces and FIELDS.isdisjoint({*changes.replaced, *(name.lower() for name, _ in configured)})
     from_anyone, from_trusted = _request_fates(dropped, False), _request_fates(dropped, True)
     via_http_1_1 = _VIA[b"1.1"]
 
@@ -85,10 +88,14 @@ def compile_request(
         keep = kept.append
         nominated = _NONE_NOMINATED
         noted: RawHeaders | None = None
+        traced = False
         for field in headers:
             fate = fates[field[0]]
             if fate is None:
                 keep(field)
+            elif fate is _TRACE:
+                keep(field)
+                traced = True
             elif fate is _CONNECTION:
                 nominated |= connection_options(field[1])
             elif fate is _NOTE:
@@ -107,6 +114,8 @@ def compile_request(
             ours = [field for field in without(ours, ours_replaced) if field[1]]
         if noted is not None:
             ours = _continued(ours, noted)
+        if traces:
+            kept = _traced(kept, hop, traced)
         host = (b"Host", hop.host) if preserve and hop.host else rewritten
         return [host, *kept, *configured, *ours]
 
@@ -132,6 +141,8 @@ def _inbound_fate(name: bytes, *, trusted: bool) -> Fate | None:
         return _CONNECTION
     if name == b"via":
         return _NOTE
+    if name in FIELDS:
+        return _TRACE
     if bound_to_connection(name):
         return _DROP
     if trusted:
@@ -144,6 +155,20 @@ def _without_nominated(kept: RawHeaders, nominated: frozenset[bytes]) -> RawHead
     if nominated & _NEVER_NOMINATED:
         raise BadRequest("Connection nominates a field that cannot be dropped")
     return without(kept, nominated)
+
+
+def _traced(kept: RawHeaders, hop: Hop, came: bool) -> RawHeaders:
+    """The fields with a trace context: the one that came, or one that begins here, once for all attempts."""
+    if came:
+        context = context_of(kept)
+        if context:
+            hop.traceparent = context
+            return kept
+        kept = without(kept, FIELDS)
+    if not hop.traceparent:
+        hop.traceparent = new_context()
+    kept.append((b"traceparent", hop.traceparent))
+    return kept
 
 
 def _continued(ours: RawHeaders, noted: RawHeaders) -> RawHeaders:

@@ -27,11 +27,14 @@ from typing import Final, Literal
 import msgspec
 from attrs import define, field
 
+from trio_gateway.domain.trace import ids_of
+
 Text = bytes | str | None
 
 #: Wall time (Unix seconds), request id, client, method, raw target, HTTP version, endpoint id, upstream
-#: target, status, body bytes in and out, duration in seconds, attempts, why it ended, "lane" or "quart".
-Record = tuple[float, Text, Text, Text, Text, Text, Text, Text, int, int, int, float, int, str, str]
+#: target, status, body bytes in and out, duration in seconds, attempts, why it ended, "lane" or "quart",
+#: the request's `traceparent` (b"" for none).
+Record = tuple[float, Text, Text, Text, Text, Text, Text, Text, int, int, int, float, int, str, str, bytes]
 
 _SLICE: Final = 64  # lines: 0.2 ms of the loop's time at most
 _LARGE_SLICE: Final = 256  # while half of the queue or more is waiting: late is better than lost
@@ -59,6 +62,8 @@ class _Line(msgspec.Struct, gc=False):
     attempts: int
     reason: str
     door: str
+    trace_id: str | None
+    span_id: str | None
 
 
 def _text(value: Text) -> str | None:
@@ -101,7 +106,7 @@ class LineFormatter:
     def json(self, record: Record) -> bytes:
         """One JSON object and a newline."""
         (when, request_id, client, method, target, version, endpoint, upstream,
-         status, bytes_in, bytes_out, duration, attempts, reason, door) = record  # fmt: skip
+         status, bytes_in, bytes_out, duration, attempts, reason, door, context) = record  # fmt: skip
         line = _Line(
             self.timestamp(when),
             _text(request_id),
@@ -118,6 +123,7 @@ class LineFormatter:
             attempts,
             reason,
             door,
+            *ids_of(context),
         )
         data = self._encode(line)
         return data.replace(b"\x7f", b"\\u007f") + b"\n" if b"\x7f" in data else data + b"\n"
@@ -125,13 +131,13 @@ class LineFormatter:
     def text(self, record: Record) -> bytes:
         """A line for people: client, request, status, bytes and time first, as in the common log formats."""
         (when, request_id, client, method, target, version, endpoint, upstream,
-         status, bytes_in, bytes_out, duration, attempts, reason, door) = record  # fmt: skip
+         status, bytes_in, bytes_out, duration, attempts, reason, door, context) = record  # fmt: skip
         line = (
             f"{self.timestamp(when)} {_quoted(_text(client))} "
             f'"{_quoted(_text(method))} {_quoted(_url(target))} HTTP/{_quoted(_text(version))}" '
             f"{status} {bytes_out} {duration:.3f}s {reason} in={bytes_in} attempts={attempts} door={door} "
             f"endpoint={_quoted(_text(endpoint))} upstream={_quoted(_url(upstream))} "
-            f'id="{_quoted(_text(request_id))}"\n'
+            f'id="{_quoted(_text(request_id))}" trace={_quoted(ids_of(context)[0])}\n'
         )
         return line.encode("ascii")
 

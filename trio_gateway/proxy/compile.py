@@ -110,7 +110,7 @@ def compile_endpoint(config: EndpointConfig, upstream: Upstream, gateway: Gatewa
         routes=tuple(routes_of(config)),
         upstream=upstream,
         gates=_gates(config, upstream, cors, max_body),
-        handler=_handler(config, upstream, request_id_header),
+        handler=_handler(config, upstream, request_id_header, traces=gateway.tracing.traceparent),
         response_headers=compile_response(
             config.headers,
             endpoint_id=config.id.encode(),
@@ -137,7 +137,9 @@ def _smaller(one: int | None, other: int | None) -> int | None:
 # ---- layers ---------------------------------------------------------------------------------------
 
 
-def _handler(config: EndpointConfig, upstream: Upstream, request_id_header: bytes) -> Handler:
+def _handler(
+    config: EndpointConfig, upstream: Upstream, request_id_header: bytes, *, traces: bool
+) -> Handler:
     target = upstream.target
     handler: Handler = Attempt(
         pool=upstream.pool,
@@ -147,6 +149,7 @@ def _handler(config: EndpointConfig, upstream: Upstream, request_id_header: byte
             authority=target.authority,
             request_id_header=request_id_header,
             tls=target.tls,
+            traces=traces,
         ),
         join=_joiner(config, target),
         idle_timeout=config.timeouts.idle,

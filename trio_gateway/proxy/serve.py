@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import structlog
 import trio
 
+from trio_gateway.domain.trace import context_of
 from trio_gateway.errors import (
     ClientError,
     ClientGone,
@@ -183,6 +184,7 @@ def _record(exchange: Exchange, runtime: Runtime) -> None:
                 exchange.attempts,
                 reason,
                 exchange.door,
+                exchange.hop.traceparent or context_of(request.headers),
             )
         )
 
@@ -208,5 +210,6 @@ def record_refusal(runtime: Runtime, error: GatewayError, request_id: bytes, cli
                 0,
                 error.code,
                 door,
+                b"",
             )
         )
