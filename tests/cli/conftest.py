@@ -14,7 +14,18 @@ from trio_gateway.cli import main
 
 Call = Callable[..., Result]
 
-VARIABLES = ("HOST", "PORT", "RELOAD", "LOG_LEVEL", "CONFIG_PATH", "WORKERS", "MAX_REQUESTS", "TIMEOUT")
+VARIABLES = (
+    "HOST",
+    "PORT",
+    "RELOAD",
+    "LOG_LEVEL",
+    "CONFIG_PATH",
+    "STATE_DIRECTORY",
+    "TRIO_GATEWAY_TOKEN",
+    "WORKERS",
+    "MAX_REQUESTS",
+    "TIMEOUT",
+)
 
 
 @pytest.fixture
@@ -23,6 +34,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
     monkeypatch.chdir(tmp_path)
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jwt
 import pytest
 
 from tests.cli.conftest import Call
+from trio_gateway.cli.token import user_name
 
 SECRET = "0123456789abcdef" * 4
 
@@ -87,3 +89,13 @@ def test_where_no_token_would_do_it_says_why(call: Call, text: str, code: int, t
 def test_bad_usage_ends_with_two(call: Call, config: str, args: tuple[str, ...]) -> None:
     """Scopes and durations are those that there are."""
     assert call("token", "-c", config, *args).exit_code == 2
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers that run under any user id."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert re.fullmatch(r"uid \d+", user_name())

@@ -53,7 +53,7 @@ def command(
     token = issue(
         _secret(config, jwt),
         jwt,
-        subject=subject or getpass.getuser(),
+        subject=subject or user_name(),
         scope=cast("Scope", scope),
         ttl=seconds,
         now=now,
@@ -67,6 +67,14 @@ def _seconds(ttl: str) -> float:
         return duration(ttl)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--ttl") from None
+
+
+def user_name() -> str:
+    """Whom the audit log names: the user, by number where there is no name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _rules(config: GatewayConfig) -> JwtConfig:
