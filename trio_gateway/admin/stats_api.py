@@ -7,14 +7,15 @@ from collections.abc import Iterable
 
 import trio
 from attrs import frozen
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from trio_gateway.admin.operation import Answer, Call, Operation
 from trio_gateway.admin.plane import Plane
 from trio_gateway.admin.registry_api import BreakerWord
 from trio_gateway.admin.shapes import EndpointId, Timestamp, timestamp
 from trio_gateway.errors import RouteNotFound
+from trio_gateway.observe.exposition import render
 from trio_gateway.observe.metrics import EndpointStats
+from trio_gateway.observe.textformat import CONTENT_TYPE
 from trio_gateway.proxy.aside import beside_the_loop
 
 
@@ -112,7 +113,7 @@ async def metrics(plane: Plane, call: Call) -> Answer:  # noqa: ARG001
     """Show all metrics in Prometheus' text format."""
     if not plane.config.metrics.enabled:
         raise RouteNotFound("Not Found")
-    return Answer(200, await beside_the_loop(plane.runtime.metrics.render), CONTENT_TYPE_LATEST)
+    return Answer(200, await beside_the_loop(render, plane.runtime.metrics), CONTENT_TYPE)
 
 
 METRICS = Operation("GET", "/metrics", "read", metrics, None, media_type="text/plain")

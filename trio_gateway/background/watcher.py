@@ -126,6 +126,7 @@ class Reloader:
             log.error("the config file is not used", problem=problem)
         self.last_reload_error = "\n".join(problems)
         self.runtime.metrics.config_reload_failures += 1
+        self.runtime.metrics.config_is_broken = True
         self.runtime.events.record("config", "broken file", problems=len(problems), first=problems[0])
         return ReloadResult(False, tuple(problems), len(self.runtime.config.endpoints))
 
@@ -134,6 +135,7 @@ class Reloader:
         self.last_reload_error = None
         metrics, changes = self.runtime.metrics, reading.changes
         metrics.config_reloads += 1
+        metrics.config_is_broken = False
         metrics.config_loaded_at = time.time()
         told: dict[str, str | int | float | None] = {
             "added": len(changes.added),

@@ -30,10 +30,18 @@ class LiveState:
     events: EventLog
     upstreams: dict[str, Upstream] = field(factory=dict)
 
+    def __attrs_post_init__(self) -> None:
+        self.metrics.pools = lambda: {id_: upstream.pool for id_, upstream in self.upstreams.items()}
+
     def pool(self, config: EndpointConfig) -> Pool:
         """The pool that an endpoint has or needs. Raises ConfigError for unusable TLS files."""
         old = self._with_same_target(config)
-        return self.pools(config, Target.of(config.url)) if old is None else old.pool
+        if old is not None:
+            return old.pool
+        pool = self.pools(config, Target.of(config.url))
+        if config.id in self.upstreams:
+            pool.stats = self.upstreams[config.id].pool.stats
+        return pool
 
     def load_tls(self, configs: Iterable[EndpointConfig]) -> object:
         """Load the TLS settings that new pools will need; hold the result until they are made.

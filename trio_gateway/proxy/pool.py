@@ -13,9 +13,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 from trio_gateway.config.model import PoolConfig
+from trio_gateway.errors import UpstreamError
+from trio_gateway.observe.metrics import PoolStatistics, PoolStats
 from trio_gateway.proxy.link import Link
 
 Connect = Callable[[], Awaitable[Link]]
@@ -68,15 +70,6 @@ class _Waiter:
     connection: Connection | None = None
 
 
-@frozen
-class PoolStatistics:
-    """A snapshot: connections in use, idle, and takers that wait."""
-
-    active: int
-    idle: int
-    waiting: int
-
-
 class Pool:
     """The connections of one target. Not for use from several threads."""
 
@@ -87,6 +80,7 @@ class Pool:
         self._places = config.max_connections  # free ones
         self._waiters: deque[_Waiter] = deque()
         self._closed = False
+        self.stats = PoolStats()
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -148,6 +142,7 @@ class Pool:
             return None
         waiter = _Waiter(takes_idle)
         self._waiters.append(waiter)
+        began = trio.current_time()
         try:
             await waiter.event.wait()
         except BaseException:
@@ -158,15 +153,23 @@ class Pool:
             else:
                 self._waiters.remove(waiter)
             raise
+        finally:
+            self.stats.waited(trio.current_time() - began)
         return waiter.connection
 
     async def _open(self) -> Lease:
+        began = trio.current_time()
+        self.stats.connects += 1
         try:
             link = await self._connect()
-        except BaseException:
+        except BaseException as error:
             self._place_freed()
+            if isinstance(error, UpstreamError):
+                self.stats.connect_failed(error.code)
             raise
-        return Lease(Connection(link, trio.current_time()), link, self, False)
+        now = trio.current_time()
+        self.stats.connected(now - began)
+        return Lease(Connection(link, now), link, self, False)
 
     # ---- giving back
 
