@@ -283,10 +283,10 @@ def test_addresses_are_noted_while_the_gateway_runs(tmp_path: Path) -> None:
     ("configured", "environ", "expected"),
     [
         ("/srv/state", {"STATE_DIRECTORY": "/x"}, "/srv/state"),
-        (None, {"STATE_DIRECTORY": "/var/lib/gw:/var/lib/other", "HOME": "/home/u"}, "/var/lib/gw"),
-        (None, {"XDG_STATE_HOME": "/xdg", "HOME": "/home/u"}, "/xdg/trio_gateway"),
-        (None, {"XDG_STATE_HOME": "relative", "HOME": "/home/u"}, "/home/u/.local/state/trio_gateway"),
-        (None, {"HOME": "/home/u"}, "/home/u/.local/state/trio_gateway"),
+        (None, {"STATE_DIRECTORY": "/var/lib/gw:/var/lib/other", "HOME": "/people/u"}, "/var/lib/gw"),
+        (None, {"XDG_STATE_HOME": "/xdg", "HOME": "/people/u"}, "/xdg/trio_gateway"),
+        (None, {"XDG_STATE_HOME": "relative", "HOME": "/people/u"}, "/people/u/.local/state/trio_gateway"),
+        (None, {"HOME": "/people/u"}, "/people/u/.local/state/trio_gateway"),
     ],
 )
 def test_the_folder(configured: str | None, environ: dict[str, str], expected: str) -> None:

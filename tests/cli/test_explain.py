@@ -26,9 +26,9 @@ def file(call: Call) -> None:
 
 def test_the_text_tells_the_story_in_order(call: Call) -> None:
     """Request, endpoint, gates, layers, what is sent: a reader follows the request."""
-    result = call(
-        "explain", "GET", "/orchestrator/v1/users/7?a=1", "-c", "gateway.yaml", "-H", "X-Request-ID: me"
-    )
+    trace = f"traceparent: 00-{'a' * 32}-{'b' * 16}-01"
+    target = "/orchestrator/v1/users/7?a=1"
+    result = call("explain", "GET", target, "-c", "gateway.yaml", "-H", "X-Request-ID: me", "-H", trace)
     assert result.exit_code == 0
     assert result.stdout == (
         "request   GET /orchestrator/v1/users/7?a=1\n"
@@ -41,6 +41,7 @@ def test_the_text_tells_the_story_in_order(call: Call) -> None:
         "sends     GET http://backend:8080/v1/7?a=1\n"
         "          to backend:8080\n"
         "          Host: backend:8080\n"
+        f"          {trace}\n"
         "          X-Request-ID: me\n"
         "          X-Forwarded-For: 127.0.0.1\n"
         "          X-Forwarded-Proto: http\n"

@@ -75,7 +75,7 @@ async def backend_s_view(method: str, target: str, headers: tuple[str, ...]) -> 
 )
 def test_what_is_explained_is_what_is_sent(method: str, target: str, headers: tuple[str, ...]) -> None:
     """The backend receives the very target and fields that were foretold."""
-    headers = (*headers, "X-Request-ID: fixed")
+    headers = (*headers, "X-Request-ID: fixed", f"traceparent: 00-{'a' * 32}-{'b' * 16}-01")
     found = asked(target, *headers, method=method)
     assert found.sent is not None
 

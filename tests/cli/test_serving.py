@@ -12,6 +12,7 @@ from attrs import evolve
 from tests.cli.conftest import Call
 from trio_gateway.cli.serving import address_text, open_access_log, serve
 from trio_gateway.config.model import GatewayConfig, LoggingConfig, ServerConfig
+from trio_gateway.config.source import Table
 
 
 def test_addresses_read_like_binds() -> None:
@@ -24,7 +25,8 @@ def test_an_address_that_cannot_be_had_is_a_failure(call: Call) -> None:
     """The exit code is 1, and nothing is left that would keep the program alive."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = (f"127.0.0.1:{taken.getsockname()[1]}",)
-        assert serve(GatewayConfig(server=ServerConfig(bind=bind)), "gateway.yaml") == 1
+        config = GatewayConfig(server=ServerConfig(bind=bind), state_dir="state")
+        assert serve(config, "gateway.yaml", Table(), lambda config: config) == 1
 
 
 def test_of_several_addresses_none_stays_bound_when_one_fails(call: Call) -> None:

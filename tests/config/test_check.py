@@ -149,19 +149,9 @@ def test_a_config_built_in_code_can_be_checked() -> None:
     assert problem.path == "endpoints[0].cors.credentials"
 
 
-WAITS = "is read and checked, but not used in this version"
-
-
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("health_check: {interval: 5}", [f"1:15: health_check: {WAITS}"]),
-        ("health_check: null", []),
-        (
-            "endpoints: [{url: http://a, name: a}, {url: http://b, name: b, health_check_path: /h},"
-            " {url: http://c, name: c, health_check_path: /h}]",
-            [f"1:83: endpoints[1].health_check_path: {WAITS}"],
-        ),
         (
             "endpoints: [{url: http://a}]",
             ["1:13: endpoints[0]: has no route: give it a name or a match.prefix"],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.config.reading import endpoint, load
-from trio_gateway.config.data import Mistake, read_endpoint
+from trio_gateway.config.data import Mistake, plain_endpoint, read_endpoint
 from trio_gateway.config.load import parse_config
 from trio_gateway.config.model import EndpointConfig
 
@@ -128,3 +128,19 @@ def test_unknown_keys_are_named_and_ignored() -> None:
     assert found.warnings == (
         Mistake("value_error", ("timout",), "unknown key, ignored; did you mean `timeout`?", 3),
     )
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        EndpointConfig("http://a/"),
+        read(**WHOLE),
+        read(match={"headers": {"X": "*"}, "query": {"a": "$b"}}, deny=["::/0"], health_check={"jitter": 0}),
+        read(circuit_breaker={"fallback_response": {}}, tls={"verify": False}, cors={"methods": []}),
+    ],
+)
+def test_plain_data_reads_as_the_same_endpoint(config: EndpointConfig) -> None:
+    """What is kept says all that the endpoint is, through JSON, and nothing that is built in."""
+    kept = json.loads(json.dumps(plain_endpoint(config)))
+    assert read_endpoint(kept).config == config
+    assert plain_endpoint(EndpointConfig("http://a/")) == {"url": "http://a/"}

@@ -44,7 +44,6 @@ def test_only_what_an_endpoint_says_itself_is_given() -> None:
     assert not positions.given(1, "timeouts")
     assert not positions.given(1, "tls")
     assert not positions.given(5, "cors")
-    assert positions.given_for_all("timeouts")
 
 
 def test_a_config_without_a_file_has_no_lines() -> None:

@@ -13,7 +13,6 @@ from trio_gateway.config.addresses import is_loopback
 from trio_gateway.config.model import EndpointConfig, EndpointTls, GatewayConfig
 from trio_gateway.config.positions import Positions
 from trio_gateway.config.problems import Path, Problem
-from trio_gateway.config.reserved import WAITING_KEYS
 
 Finding = tuple[Path, str]
 
@@ -45,7 +44,7 @@ def check(config: GatewayConfig, positions: Positions | None = None) -> list[Pro
 def advise(config: GatewayConfig, positions: Positions | None = None) -> list[Problem]:
     """What `config` says that does nothing: keys that wait, endpoints that nobody can reach."""
     positions = positions or Positions()
-    return _problems(positions, (*_waiting(config, positions), *_unreachable(config)))
+    return _problems(positions, _unreachable(config))
 
 
 def _problems(positions: Positions, findings: Iterable[Finding]) -> list[Problem]:
@@ -226,17 +225,6 @@ _ENDPOINT_RULES: tuple[Callable[[EndpointConfig], Iterator[Finding]], ...] = (
 
 
 # ---- advice ---------------------------------------------------------------------------------------
-
-
-def _waiting(config: GatewayConfig, positions: Positions) -> Iterator[Finding]:
-    """Each waiting key once, where it stands first."""
-    for key in WAITING_KEYS:
-        rows = range(len(config.endpoints))
-        row = next((row for row in rows if positions.given(row, key)), None)
-        if positions.given_for_all(key):
-            yield (key,), "is read and checked, but not used in this version"
-        elif row is not None:
-            yield ("endpoints", row, key), "is read and checked, but not used in this version"
 
 
 def _unreachable(config: GatewayConfig) -> Iterator[Finding]:

@@ -34,10 +34,6 @@ class Positions:
         """Whether the endpoint itself has `key`, not null; a default of the file does not count."""
         return index < len(self.endpoints) and _gives(self.endpoints[index].own, key)
 
-    def given_for_all(self, key: str) -> bool:
-        """Whether the top of the file has `key`, not null."""
-        return _gives(self.root, key)
-
     def text(self, path: Path) -> Text | None:
         """The scalar at `path`, or None when the file has none there."""
         value: Value | None = self.root

@@ -52,8 +52,5 @@ RESERVED_KEYS: dict[type, frozenset[str]] = {
 RESERVED_WORDS = frozenset(("failover",))
 """Choices that are refused by name: `circuit_breaker.fallback_strategy: failover`."""
 
-WAITING_KEYS = ("health_check", "health_check_path")
-"""Keys that are read and checked, and do nothing yet."""
-
 WAITING_VARIABLES = ("WORKERS", "MAX_REQUESTS", "TIMEOUT")
 """Environment variables of the old gateway that are accepted and do nothing yet."""
