@@ -290,14 +290,28 @@ async def test_an_exclusive_connection_is_never_shared(target: Target) -> None:
 
 
 @pytest.mark.parametrize("max_idle", [0, 2])
-async def test_no_more_than_max_idle_are_kept(max_idle: int, target: Target) -> None:
-    """Of those that come back beyond `max_idle`, the eldest goes."""
+async def test_no_more_than_max_idle_are_kept(max_idle: int, target: Target, autojump_clock: object) -> None:
+    """Of those beyond `max_idle` the eldest go, when they rested for a second; with none, all go at once."""
     pool = pool_of(target, max_idle=max_idle)
     leases = await filled(pool, 4)
     for lease in leases:
         lease.give_back()
+    assert pool.statistics() == statistics(idle=4 if max_idle else 0)
+    await trio.sleep(1.0)
+    pool.sweep()
     assert pool.statistics() == statistics(idle=max_idle)
     assert [lease.link.closed for lease in leases] == [True] * (4 - max_idle) + [False] * max_idle
+
+
+async def test_a_burst_that_comes_again_finds_its_connections(target: Target, autojump_clock: object) -> None:
+    """Many takers in turns, all at once each time, cost no connection each time."""
+    pool = pool_of(target, max_idle=2)
+    for _ in range(5):
+        for lease in await filled(pool, 8):
+            lease.give_back()
+        await trio.sleep(0.3)
+        pool.sweep()
+    assert len(target.links) == 8
 
 
 # ---- ends -----------------------------------------------------------------------------------------

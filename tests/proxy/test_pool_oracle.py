@@ -23,6 +23,7 @@ from trio_gateway.proxy.pool import Lease, Pool
 T = TypeVar("T")
 CONFIG = PoolConfig(max_connections=3, max_idle=2, idle_timeout=4.0, max_lifetime=10.0)
 YOUNG = 1.0
+REST = 1.0
 
 
 @define(eq=False)
@@ -108,7 +109,7 @@ class Model:
             self.serve_next()
         else:
             self.idle.append(connection)
-            del self.idle[: -CONFIG.max_idle]
+            self.trim(now)
 
     def serve_next(self) -> None:
         """A place came free."""
@@ -118,6 +119,12 @@ class Model:
     def sweep(self, now: float) -> None:
         """Only what is good stays."""
         self.idle = [one for one in self.idle if self.fresh(one, now) and one.quiet]
+        self.trim(now)
+
+    def trim(self, now: float) -> None:
+        """Of those beyond `max_idle` only what rests for less than a second stays."""
+        while len(self.idle) > CONFIG.max_idle and now - self.idle[0].idle_since >= REST:
+            self.idle.pop(0)
 
 
 Step = tuple[str, int]

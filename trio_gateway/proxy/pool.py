@@ -22,6 +22,8 @@ from trio_gateway.proxy.link import Link
 
 Connect = Callable[[], Awaitable[Link]]
 
+_REST = 1.0  # seconds that a connection beyond `max_idle` stays idle before it is closed
+
 
 @define(slots=True, eq=False)
 class Connection:
@@ -183,9 +185,7 @@ class Pool:
             self._hand_over(connection)
         else:
             self._idle.append(connection)
-            if len(self._idle) > self.config.max_idle:
-                self._idle.popleft().link.close()
-                self._places += 1
+            self._trim(now)
 
     def _hand_over(self, connection: Connection) -> None:
         waiter = self._waiters.popleft()
@@ -225,6 +225,14 @@ class Pool:
                 connection.link.close()
                 self._places += 1
         self._idle = kept
+        self._trim(now)
+
+    def _trim(self, now: float) -> None:
+        """Close the eldest beyond `max_idle` once they have rested: a burst wants them again in a moment."""
+        idle, most = self._idle, self.config.max_idle
+        while len(idle) > most and (not most or now - idle[0].idle_since >= _REST):
+            idle.popleft().link.close()
+            self._places += 1
 
     def close(self) -> None:
         """Close the idle connections now and the others when they come back."""
