@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from attrs import define, field
 
 from bench.soaking.messages import CutError, Reader
 from bench.soaking.talk import CUT, Talk
+from tests.e2e.started import queued
 from tests.support.h2client import H2Client, open_h2
 from trio_gateway.proxy.link import Link
 
@@ -30,6 +32,7 @@ class Tally:
     begun: int = 0
     ends: Counter[str] = field(factory=Counter)
     wrong: list[str] = field(factory=list)
+    hung: list[int] = field(factory=list)
     strange: dict[int, str] = field(factory=dict)  # got what no request had asked for
     answered: bytearray = field(init=False)
 
@@ -84,11 +87,12 @@ class Caller:
     pause: Callable[[], float] = lambda: 0.0
 
     @contextmanager
-    def _patience(self, talk: Talk) -> Iterator[None]:
+    def _patience(self, talk: Talk, link: Link) -> Iterator[None]:
         with trio.move_on_after(_PATIENCE) as scope:
             yield
         if scope.cancelled_caught:
-            self.tally.wrong.append(f"{talk} hung")
+            self.tally.hung.append(talk.number)
+            self.tally.wrong.append(f"{talk} hung at {time.time():.1f}: {_place(link)}")
 
     # ---- HTTP/1.1
 
@@ -98,7 +102,7 @@ class Caller:
         for talk in self.tally.talks(self.rng):
             if reader is None:
                 reader = Reader(await self.connect())  # type: ignore[misc]
-            with self._patience(talk):
+            with self._patience(talk, reader.link):
                 keep = await self._exchange(reader, talk)
             if not keep:
                 reader.link.close()
@@ -176,7 +180,7 @@ class Caller:
 
     async def _streams(self, client: H2Client) -> None:
         for talk in self.tally.talks(self.rng):
-            with self._patience(talk):
+            with self._patience(talk, client.link):
                 try:
                     await self._stream(client, talk)
                 except* OSError:
@@ -206,6 +210,15 @@ class Caller:
             self.tally.judge(talk, reply.status, reply.header(b"x-number"), bytes(reply.body), cut=cut)
         del client.replies[stream]
         client.events.clear()
+
+
+def _place(link: Link) -> str:
+    """The connection's two queues, and its port."""
+    ports = link.local[1], link.peer[1]
+    try:
+        return f"port {ports[0]}, (unsent, unread) {queued(*ports)}, the gateway's {queued(*ports[::-1])}"
+    except LookupError:
+        return f"port {ports[0]}, closed"
 
 
 async def _send(link: Link, data: bytes) -> None:

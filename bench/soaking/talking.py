@@ -105,6 +105,7 @@ def _check_races(tally: Tally, backend: Backend, found: Findings) -> None:
 def _check_lines(watch: Watch, tally: Tally, found: Findings, dropped: int) -> None:
     """Each answered request has one access line, no request has two."""
     lines = watch.lines()
+    found.wrong += watch.lines_of({f"soak-{number}" for number in tally.hung})
     twice = [name for name, count in lines.items() if count > 1]
     missing = [
         number

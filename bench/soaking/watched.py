@@ -79,6 +79,11 @@ class Watch:
         with self.gateway.access_log.open("rb") as log:
             return Counter(json.loads(line)["request_id"] for line in log)
 
+    def lines_of(self, names: set[str]) -> list[str]:
+        """The access lines of these request ids."""
+        with self.gateway.access_log.open() as log:
+            return [line.strip() for line in log if json.loads(line)["request_id"] in names] if names else []
+
 
 @asynccontextmanager
 async def watched(directory: Path, config: str) -> AsyncIterator[Watch]:
