@@ -303,3 +303,29 @@ class RegistryMachine(RuleBasedStateMachine):
 
 TestRegistryMachine = RegistryMachine.TestCase
 TestRegistryMachine.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+
+
+def test_a_copy_is_another_registry() -> None:
+    """A change is tried on it without a trace in the first."""
+    registry = loaded(A, OFF)
+    registry.set_status(A.id, "inactive")
+    twin = registry.copy()
+    assert shown(twin) == shown(registry)
+    assert twin.statuses() == registry.statuses()
+    twin.set_status(A.id, "active")
+    twin.remove(OFF.id)
+    twin.register(B, later(1))
+    assert shown(registry) == {A.id: ("file", "inactive"), OFF.id: ("file", "disabled")}
+    assert registry.statuses() == {A.id: "inactive"}
+
+
+def test_a_conflict_can_be_foreseen() -> None:
+    """`judge` refuses what `register` would refuse, and changes nothing."""
+    registry = loaded(A)
+    registry.judge(A)
+    registry.judge(B)
+    assert B.id not in registry
+    assert A.id in registry
+    with pytest.raises(EndpointConflict):
+        registry.judge(evolve(A, name="other"))
+    assert len(registry) == 1

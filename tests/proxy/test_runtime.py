@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import trio
+from attrs import evolve
 
 from tests.support.client import request
-from tests.support.gateway import World, world
+from tests.support.gateway import World, unprobed, world
 from tests.support.upstream import Wire, answering
 from trio_gateway.config.load import parse_config
+from trio_gateway.config.model import EndpointConfig, EndpointTls, MatchConfig
 from trio_gateway.domain.breaker import State
+from trio_gateway.domain.registry import EndpointConflict, EndpointNotFound
 from trio_gateway.errors import ConfigError
 from trio_gateway.proxy.upstream import Upstream
 
 USERS = "/orchestrator/users"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ADDED = EndpointConfig("http://backend.example/added", "added")
 CONFIG = """
 server: {bind: ["127.0.0.1:8000"]}
 circuit_breaker: {failure_threshold: 1}
@@ -24,7 +31,7 @@ endpoints:
 
 def reload(here: World, text: str) -> Upstream:
     """Apply another config; the upstream of `users` then."""
-    here.gateway.runtime.apply(parse_config(text, "test.yaml", {}).require())
+    here.gateway.runtime.apply(unprobed(parse_config(text, "test.yaml", {}).require()))
     return here.gateway.runtime.upstreams["users"]
 
 
@@ -125,3 +132,152 @@ async def test_the_sweep_closes_aged_connections(autojump_clock: object) -> None
         assert here.backend.open == 1
         await trio.sleep(2)
         assert here.backend.open == 0
+
+
+# ---- endpoints that come and go at runtime ------------------------------------------------------------
+
+
+async def test_an_endpoint_registers_and_leaves(autojump_clock: object) -> None:
+    """It routes at once, and no longer when it is gone; its numbers go with it."""
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        entry = runtime.register(ADDED, NOW)
+        assert (entry.id, entry.source, entry.registration_time) == ("added", "api", NOW)
+        assert (await here.get("/orchestrator/added/x")).status == 200
+        assert runtime.unregister("added") is entry
+        assert (await here.get("/orchestrator/added/x")).status == 404
+        assert set(runtime.upstreams) == {"users"} == set(runtime.metrics.endpoints()) - {""}
+        await trio.sleep(0.1)
+        assert here.backend.open == 0
+
+
+async def test_a_change_leaves_the_others_compiled(autojump_clock: object) -> None:
+    """An endpoint that a change does not concern is the same object in the next plan."""
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        users = runtime.plan.endpoints["users"]
+        runtime.register(ADDED, NOW)
+        added = runtime.plan.endpoints["added"]
+        reload(here, CONFIG)
+        assert runtime.plan.endpoints == {"users": users, "added": added}
+        reload(here, CONFIG + "tracing: {request_id_header: X-Trace}\n")
+        assert runtime.plan.endpoints["users"] is not users
+        assert runtime.plan.endpoints["users"].upstream is users.upstream
+
+
+async def test_the_order_of_endpoints(autojump_clock: object) -> None:
+    """The file's in the file's order, then the API's by registration: it decides between equal routes."""
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        runtime.register(evolve(ADDED, name="late", url="http://l/"), NOW + timedelta(seconds=1))
+        runtime.register(evolve(ADDED, name="early", url="http://e/"), NOW)
+        assert list(runtime.plan.endpoints) == ["users", "early", "late"]
+        first = '  - {url: "http://first/", name: first}\n'
+        reload(here, CONFIG.replace("endpoints:\n", "endpoints:\n" + first))
+        assert list(runtime.plan.endpoints) == ["first", "users", "early", "late"]
+        runtime.rebuild()
+        assert list(runtime.plan.endpoints) == ["first", "users", "early", "late"]
+
+
+async def test_the_file_wins_on_an_id(autojump_clock: object) -> None:
+    """A registration that the file takes over is the file's, and goes with it."""
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        runtime.register(ADDED, NOW)
+        reload(here, CONFIG + '  - {url: "http://of-the-file/", name: added}\n')
+        assert runtime.plan.endpoints["added"].config.url == "http://of-the-file/"
+        reload(here, CONFIG)
+        assert list(runtime.plan.endpoints) == ["users"]
+
+
+async def test_sync_is_what_the_file_says(autojump_clock: object) -> None:
+    """Registrations go, what was taken away comes back, and updates are undone."""
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        runtime.register(ADDED, NOW)
+        runtime.unregister("users")
+        assert list(runtime.plan.endpoints) == ["added"]
+        result = runtime.sync()
+        assert (result.added, result.updated, result.removed) == (("users",), (), ("added",))
+        assert list(runtime.plan.endpoints) == ["users"]
+        assert (await here.get(USERS)).status == 200
+
+
+async def test_a_status_counts_at_once(autojump_clock: object) -> None:
+    """No plan is swapped for it: whoever is routed sees it."""
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        plan = runtime.plan
+        runtime.set_status("users", "disabled")
+        assert (await here.get(USERS)).status == 503
+        runtime.set_status("users", "active")
+        assert (await here.get(USERS)).status == 200
+        assert runtime.plan is plan
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        (evolve(ADDED, name="users"), EndpointConflict),
+        (EndpointConfig("http://backend.example/", "other"), EndpointConflict),
+        (evolve(ADDED, name="twin", url="http://twin/", match=MatchConfig("/same")), EndpointConflict),
+        (EndpointConfig("https://t/", "t", tls=EndpointTls(ca="/nowhere")), ConfigError),
+    ],
+)
+async def test_a_refused_endpoint_changes_nothing(
+    config: EndpointConfig, error: type[Exception], autojump_clock: object
+) -> None:
+    """Another url for an id, another id for a url, a `match` that exists, files that can't be read."""
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        runtime.register(evolve(ADDED, match=MatchConfig("/same")), NOW)
+        plan, entries = runtime.plan, list(runtime.registry)
+        with pytest.raises(error):
+            runtime.register(config, NOW)
+        assert runtime.plan is plan
+        assert list(runtime.registry) == entries
+        with pytest.raises(EndpointNotFound):
+            runtime.unregister("nobody")
+        assert runtime.plan is plan
+
+
+async def test_subscribers_hear_of_every_change(autojump_clock: object) -> None:
+    """When they are called the new plan is in force."""
+    async with world(CONFIG) as here:
+        runtime, heard = here.gateway.runtime, []
+        runtime.subscribe(lambda: heard.append(sorted(runtime.plan.endpoints)))
+        runtime.register(ADDED, NOW)
+        runtime.set_status("users", "disabled")
+        runtime.unregister("added")
+        reload(here, CONFIG)
+        runtime.sync()
+        assert heard == [["added", "users"], ["added", "users"], ["users"], ["users"], ["users"]]
+
+
+async def test_a_change_in_slices_is_swapped_once(autojump_clock: object) -> None:
+    """Requests are served in between, by the old plan as a whole; a cancellation comes too late."""
+    many = CONFIG + "".join(f'  - {{url: "http://h{number}/", name: n{number}}}\n' for number in range(2000))
+    config = parse_config(many, "test.yaml", {}).require()
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        seen = set()
+
+        async def look() -> None:
+            while True:
+                seen.add(len(runtime.plan.endpoints))
+                turns.append(trio.current_time())
+                await trio.lowlevel.checkpoint()
+
+        turns: list[float] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            await trio.lowlevel.checkpoint()
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                result = await runtime.apply_in_slices(config)
+            assert len(result.added) == 2000
+            assert len(turns) > 5
+            assert seen <= {1, 2001}
+            nursery.cancel_scope.cancel()
+        assert len(runtime.plan.endpoints) == 2001
+        assert (await here.get(USERS)).status == 200
