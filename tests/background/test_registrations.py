@@ -18,7 +18,7 @@ from trio_gateway.background.registrations import EndpointUnusable, Registration
 from trio_gateway.background.state import StateStore
 from trio_gateway.config.load import parse_config
 from trio_gateway.config.model import EndpointConfig, EndpointTls, MatchConfig
-from trio_gateway.domain.registry import EndpointConflict, EndpointNotFound, Registry
+from trio_gateway.domain.registry import EndpointConflict, EndpointNotFound
 from trio_gateway.errors import StorageFull
 from trio_gateway.proxy.network import MemoryNetwork
 from trio_gateway.proxy.runtime import Runtime
@@ -45,7 +45,7 @@ class Gateway:
 def start(disk: Disk, file: str = FILE) -> Gateway:
     store = StateStore(Path("/state"), disk, at_once)
     saved = store.load()
-    runtime = Runtime(MemoryNetwork(), registry=Registry(saved.statuses))
+    runtime = Runtime(MemoryNetwork())
     runtime.apply(parse_config(file, "test.yaml", {}).require())
     registrations = Registrations(runtime, store, at_once)
     registrations.restore(saved)

@@ -305,6 +305,18 @@ TestRegistryMachine = RegistryMachine.TestCase
 TestRegistryMachine.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
 
 
+def test_words_from_before_a_restart() -> None:
+    """They hold for the endpoints that are here and for those to come."""
+    registry = loaded(A, OFF)
+    registry.recall({A.id: "disabled", OFF.id: "active", B.id: "inactive"})
+    registry.register(B, later(1))
+    assert {entry.id: entry.status for entry in registry} == {
+        A.id: "disabled",
+        OFF.id: "active",
+        B.id: "inactive",
+    }
+
+
 def test_a_copy_is_another_registry() -> None:
     """A change is tried on it without a trace in the first."""
     registry = loaded(A, OFF)

@@ -45,10 +45,11 @@ class Registrations:
     aside: Aside = beside_the_loop
 
     def restore(self, saved: SavedState) -> None:
-        """Register what was saved, at the start: behind the file's endpoints, which win on an id.
+        """Take up what was saved, at the start: behind the file's endpoints, which win on an id.
 
         What can't be used any more is named in the log and forgotten at the next change.
         """
+        self.runtime.registry.recall(saved.statuses)
         contexts = []
         for endpoint in saved.endpoints:
             try:

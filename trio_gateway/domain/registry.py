@@ -181,6 +181,12 @@ class Registry:
             self._said[id_] = status
         return entry
 
+    def recall(self, statuses: Mapping[str, Status]) -> None:
+        """An operator's words from before a restart, for the endpoints here and those to come."""
+        self._said.update(statuses)
+        for entry in self._entries.values():
+            entry.status = self._status(entry.config)
+
     # ---- what probes and the file change
 
     def mark(self, id_: str, *, healthy: bool) -> bool:
