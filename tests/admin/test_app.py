@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from trio.testing import MockClock
 
+from tests.admin.control import control
 from tests.support.second_door import echo
 from trio_gateway import __version__
 from trio_gateway.admin.app import make_app
@@ -81,3 +83,27 @@ async def test_every_reply_has_an_id_and_a_date(autojump_clock: MockClock) -> No
     reply = await client.get("/", headers={"X-Id": "mine"})
     assert reply.headers["X-Id"] not in ("", "mine")
     assert reply.headers["Date"].endswith("GMT")
+
+
+async def test_a_proxy_s_listener_shows_nothing_of_the_api(tmp_path: Path) -> None:
+    """With `admin.bind` the proxied paths are alone on theirs, and even the index is elsewhere."""
+    async with control(tmp_path, role="proxy") as gateway:
+        for path in ("/", "/health", "/livez", "/config/status", "/metrics", "/docs", "/openapi.json"):
+            assert (await gateway.get(path)).status == 404
+        assert (await gateway.get("/orchestrator/users")).status == 200
+
+
+async def test_a_prefix_of_slash_leaves_no_room_beside_it(tmp_path: Path) -> None:
+    """Then every path is proxied, those of the API too, which needs a listener of its own."""
+    text = "server: {prefix: /}\nadmin: {bind: '127.0.0.1:9000'}\n"
+    text += "endpoints: [{url: 'http://127.0.0.1:9001/', name: health}]\n"
+    async with control(tmp_path, text, role="proxy") as gateway:
+        assert (await gateway.get("/health")).body == b"ok"
+        assert (await gateway.get("/livez")).json["code"] == "route_not_found"
+
+
+async def test_slashes_are_not_merged(tmp_path: Path) -> None:
+    """No redirect leads from a path that is not ours to one that is."""
+    async with control(tmp_path) as gateway:
+        reply = await gateway.get("/registry//stats")
+        assert (reply.status, reply.headers.values("Location")) == (404, [])

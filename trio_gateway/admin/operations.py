@@ -61,5 +61,5 @@ def shown(config: GatewayConfig, role: Role) -> tuple[Operation, ...]:
     metrics = attrs.evolve(stats_api.METRICS, path=config.metrics.path, scope=scope, tag="statistics")
     if role == "metrics":
         return (metrics,)
-    others = (operation for operation in TABLE if operation.view is not stats_api.metrics)
-    return pages.Documentation((*others, metrics)).operations
+    rows = (metrics if operation.view is stats_api.metrics else operation for operation in TABLE)
+    return pages.Documentation(rows).operations
