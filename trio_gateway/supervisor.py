@@ -31,6 +31,7 @@ from trio_gateway.config.model import GatewayConfig
 from trio_gateway.config.source import Table
 from trio_gateway.errors import GatewayError, ShuttingDown
 from trio_gateway.observe.accesslog import AccessLog
+from trio_gateway.observe.loop import watch_loop
 from trio_gateway.proxy.exchange import Exchange
 from trio_gateway.proxy.network import Address, Listener, Network, RealNetwork
 from trio_gateway.proxy.runtime import Runtime
@@ -137,6 +138,7 @@ class Gateway:
 
     def _start_background(self, background: trio.Nursery) -> None:
         background.start_soon(self.runtime.run)
+        background.start_soon(watch_loop, self.runtime.metrics)
         background.start_soon(_kept_running, "health checks", self.prober.run)
         if self._watched:
             background.start_soon(_kept_running, "config watcher", Watcher(self.reloader).run)
