@@ -13,7 +13,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_gateway.observe.logs import configure, logger
+from trio_gateway.observe.logs import configure, logger, set_level
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"
 
@@ -82,13 +82,16 @@ def test_the_form_follows_the_stream(form: Any, stream: StringIO, is_json: bool,
 
 
 def test_levels() -> None:
-    """Below the level nothing is written, and a reload changes it for loggers that exist."""
-    stream, log = StringIO(), logger("pool")
+    """Below the level nothing is written; it can be changed for loggers that exist, our own and others'."""
+    stream, log, library = StringIO(), logger("pool"), logging.getLogger("library")
     configure("json", "WARNING", stream)
     log.info("no")
     log.warning("yes")
-    configure("json", "debug", stream)
+    set_level("debug")
     log.debug("also")
+    set_level("ERROR")
+    log.warning("no")
+    library.warning("no")
     events = [
         (json.loads(line)["level"], json.loads(line)["event"]) for line in stream.getvalue().splitlines()
     ]
@@ -96,9 +99,15 @@ def test_levels() -> None:
 
 
 def test_an_unknown_level_is_an_error() -> None:
-    """A level that does not exist is named."""
+    """A level that does not exist is named, and the one in force stays."""
+    stream = StringIO()
+    configure("json", "info", stream)
+    with pytest.raises(ValueError, match="'loud' is not a log level"):
+        set_level("loud")
     with pytest.raises(ValueError, match="'loud' is not a log level"):
         configure("json", "loud", StringIO())
+    logger("pool").info("heard")
+    assert "heard" in stream.getvalue()
 
 
 def test_exceptions_keep_their_lines() -> None:
@@ -154,6 +163,7 @@ def test_secrets_are_masked_by_name(name: str) -> None:
         ("Basic dXNlcjpwYXNz", "Basic ***"),
         ("GET https://user:p@ss@host/x@y?a=b", "GET https://***@host/x@y?a=b"),
         ("/cb?access_token=abc&x=1;api_key=def#f", "/cb?access_token=***&x=1;api_key=***#f"),
+        ("GET /o?X-Amz-Signature=ab&sig=c d", "GET /o?X-Amz-Signature=***&sig=*** d"),
         (f"got {JWT}!", "got ***!"),
         ("mail me@host about basics", "mail me@host about basics"),
     ],

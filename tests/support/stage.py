@@ -60,6 +60,7 @@ class Line:
     reason: str
     door: str
     traceparent: bytes
+    cause: str | None
 
 
 @define

@@ -27,6 +27,7 @@ from trio_gateway.config.load import collector_paused, load_config
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.config.source import Table
 from trio_gateway.errors import ConfigError
+from trio_gateway.observe.logs import set_level
 from trio_gateway.proxy.aside import Aside, beside_the_loop
 from trio_gateway.proxy.runtime import Runtime
 
@@ -92,7 +93,7 @@ class Reloader:
     _one: trio.Lock = field(init=False, factory=trio.Lock)
 
     async def reload(self) -> ReloadResult:
-        """Read, check and apply the file. Raises nothing; a broken file changes nothing."""
+        """Read, check and apply the file. A broken one is no exception: it changes nothing, and is told."""
         async with self._one:
             if self._started is None:
                 self._started = self.runtime.config
@@ -134,6 +135,8 @@ class Reloader:
         self.defaults = reading.defaults
         self.last_reload_error = None
         metrics, changes = self.runtime.metrics, reading.changes
+        if "log_level" in changes.sections:
+            set_level(reading.config.log_level)
         metrics.config_reloads += 1
         metrics.config_is_broken = False
         metrics.config_loaded_at = time.time()
@@ -165,7 +168,7 @@ class Watcher:
     _seen: _Signature = field(init=False, default=None)
 
     async def run(self) -> None:
-        """Look each second, until cancelled. A look that fails is logged, and the next one comes."""
+        """Look each second, until cancelled."""
         reloader = self.reloader
         if reloader.digest is None:
             reloader.digest = await reloader.aside(digest_of, reloader.path)
@@ -173,10 +176,7 @@ class Watcher:
         try:
             while True:
                 await trio.sleep(_INTERVAL)
-                try:
-                    await self._look()
-                except Exception as bug:
-                    log.exception("watching the config file failed", exc_info=bug)
+                await self._look()
         finally:
             reloader.watching = False
 

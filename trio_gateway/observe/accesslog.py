@@ -10,7 +10,7 @@ The output is a file descriptor written past all of Python's buffers, since a bu
 tie the loop's own log lines to a stalled access log.
 
 Clients choose much of what stands in a line. Nothing of theirs can end it or reach a terminal: control
-characters and bytes beyond ASCII are escaped, and a password in a url is masked.
+characters and bytes beyond ASCII are escaped, and what looks like a secret in a url is masked.
 """
 
 from __future__ import annotations
@@ -28,23 +28,25 @@ import msgspec
 from attrs import define, field
 
 from trio_gateway.domain.trace import ids_of
+from trio_gateway.observe.secrets import masked_url
 
 Text = bytes | str | None
 
 #: Wall time (Unix seconds), request id, client, method, raw target, HTTP version, endpoint id, upstream
 #: target, status, body bytes in and out, duration in seconds, attempts, why it ended, "lane" or "quart",
-#: the request's `traceparent` (b"" for none).
-Record = tuple[float, Text, Text, Text, Text, Text, Text, Text, int, int, int, float, int, str, str, bytes]
+#: the request's `traceparent` (b"" for none), what lies behind the reason where more is known.
+Record = tuple[
+    float, Text, Text, Text, Text, Text, Text, Text, int, int, int, float, int, str, str, bytes, str | None
+]
 
 _SLICE: Final = 64  # lines: 0.2 ms of the loop's time at most
 _LARGE_SLICE: Final = 256  # while half of the queue or more is waiting: late is better than lost
 _INTERVAL: Final = 0.1  # seconds between two looks at the queue
 _PAUSE: Final = 0.0005  # seconds; sleep(0) is over before the loop's thread has woken up
-_USERINFO = re.compile(r"^([a-z+]+://)[^/?#]*@", re.IGNORECASE)
 _UNSAFE_IN_QUOTES = re.compile(r'[\x00-\x1f"\\\x7f]')
 
 
-class _Line(msgspec.Struct, gc=False):
+class _Line(msgspec.Struct, gc=False, omit_defaults=True):
     """The fields of a JSON line, in order."""
 
     time: str
@@ -64,6 +66,7 @@ class _Line(msgspec.Struct, gc=False):
     door: str
     trace_id: str | None
     span_id: str | None
+    cause: str | None = None
 
 
 def _text(value: Text) -> str | None:
@@ -77,7 +80,7 @@ def _text(value: Text) -> str | None:
 
 def _url(value: Text) -> str | None:
     text = _text(value)
-    return _USERINFO.sub(r"\1***@", text) if text is not None and "@" in text else text
+    return None if text is None else masked_url(text)
 
 
 def _quoted(value: str | None) -> str:
@@ -106,7 +109,8 @@ class LineFormatter:
     def json(self, record: Record) -> bytes:
         """One JSON object and a newline."""
         (when, request_id, client, method, target, version, endpoint, upstream,
-         status, bytes_in, bytes_out, duration, attempts, reason, door, context) = record  # fmt: skip
+         status, bytes_in, bytes_out, duration, attempts, reason, door, context, cause) = record  # fmt: skip
+        trace_id, span_id = ids_of(context)
         line = _Line(
             self.timestamp(when),
             _text(request_id),
@@ -123,7 +127,9 @@ class LineFormatter:
             attempts,
             reason,
             door,
-            *ids_of(context),
+            trace_id,
+            span_id,
+            _text(cause) or None,
         )
         data = self._encode(line)
         return data.replace(b"\x7f", b"\\u007f") + b"\n" if b"\x7f" in data else data + b"\n"
@@ -131,15 +137,15 @@ class LineFormatter:
     def text(self, record: Record) -> bytes:
         """A line for people: client, request, status, bytes and time first, as in the common log formats."""
         (when, request_id, client, method, target, version, endpoint, upstream,
-         status, bytes_in, bytes_out, duration, attempts, reason, door, context) = record  # fmt: skip
+         status, bytes_in, bytes_out, duration, attempts, reason, door, context, cause) = record  # fmt: skip
         line = (
             f"{self.timestamp(when)} {_quoted(_text(client))} "
             f'"{_quoted(_text(method))} {_quoted(_url(target))} HTTP/{_quoted(_text(version))}" '
             f"{status} {bytes_out} {duration:.3f}s {reason} in={bytes_in} attempts={attempts} door={door} "
             f"endpoint={_quoted(_text(endpoint))} upstream={_quoted(_url(upstream))} "
-            f'id="{_quoted(_text(request_id))}" trace={_quoted(ids_of(context)[0])}\n'
+            f'id="{_quoted(_text(request_id))}" trace={_quoted(ids_of(context)[0])}'
         )
-        return line.encode("ascii")
+        return (f'{line} cause="{_quoted(_text(cause))}"\n' if cause else f"{line}\n").encode("ascii")
 
 
 @define(eq=False)

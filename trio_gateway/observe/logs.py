@@ -19,13 +19,15 @@ import structlog
 from attrs import frozen
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from trio_gateway.observe.secrets import NAME, PARAMETER
+
 _MASK = "***"
 _FIRST = ("time", "level", "logger", "event")
-_SECRET_NAME = re.compile(r"authorization|cookie|token|secret|passw|api[_-]?key|credential", re.IGNORECASE)
+_SECRET_NAME = re.compile(NAME, re.IGNORECASE)
 _SECRET_TEXT = re.compile(
     r"(?:\b(?:bearer|basic|negotiate|ntlm)\s+)(?P<scheme>[\w.~+/=-]+)"
     r"|\b[a-z][a-z0-9+.-]*://(?P<userinfo>[^\s/?#]*)@"
-    r"|[?&;](?:\w*token|api_?key|password|secret)=(?P<query>[^&;#\s]+)"
+    rf"|{PARAMETER}(?P<query>[^&;#\s]+)"
     r"|\b(?P<jwt>eyJ[\w-]+\.[\w-]+\.[\w-]*)",
     re.IGNORECASE,
 )
@@ -36,24 +38,28 @@ _CONTROL_BUT_NEWLINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2
 
 
 def configure(form: Literal["auto", "text", "json"], level: str, stream: TextIO) -> None:
-    """Send all logs from `level` on to the stream; may be called again, as a reload does.
+    """Send all logs from `level` on to the stream; may be called again.
 
     `auto` is text on a terminal, where it has colours, and JSON elsewhere. ValueError for an unknown level.
     """
-    number = logging.getLevelNamesMapping().get(level.upper())
-    if number is None:
-        raise ValueError(f"{level!r} is not a log level")
+    set_level(level)
     terminal = stream.isatty()
     as_text = form == "text" or (form == "auto" and terminal)
     structlog.configure(
         processors=_processors(_text_renderer(terminal) if as_text else _json_renderer()),
-        wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda name="trio_gateway", *_: _Output(stream, name),
         cache_logger_on_first_use=False,
     )
-    root = logging.getLogger()
-    root.handlers[:] = [_Bridge()]
-    root.setLevel(max(number, logging.WARNING))
+    logging.getLogger().handlers[:] = [_Bridge()]
+
+
+def set_level(level: str) -> None:
+    """Write from `level` on from now on, whichever loggers exist. ValueError for an unknown level."""
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"{level!r} is not a log level")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
+    logging.getLogger().setLevel(max(number, logging.WARNING))
 
 
 def logger(component: str) -> FilteringBoundLogger:

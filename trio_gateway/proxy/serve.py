@@ -157,7 +157,7 @@ async def _end(exchange: Exchange, plan: Plan, error: GatewayError) -> None:
 def _record(exchange: Exchange, runtime: Runtime) -> None:
     """Count and log the exchange once."""
     error = exchange.error
-    reason = "completed" if error is None else error.code
+    reason, cause = ("completed", None) if error is None else (error.code, error.cause)
     request, body, writer = exchange.request, exchange.body, exchange.writer
     exchange.ended = trio.current_time()
     duration = exchange.ended - exchange.started
@@ -185,6 +185,7 @@ def _record(exchange: Exchange, runtime: Runtime) -> None:
                 reason,
                 exchange.door,
                 exchange.hop.traceparent or context_of(request.headers),
+                cause,
             )
         )
 
@@ -211,5 +212,6 @@ def record_refusal(runtime: Runtime, error: GatewayError, request_id: bytes, cli
                 error.code,
                 door,
                 b"",
+                error.cause,
             )
         )
