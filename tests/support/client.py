@@ -98,7 +98,9 @@ class RawClient:
             return True
 
 
-def request(target: str, *headers: str, method: str = "GET", body: bytes = b"", version: str = "1.1") -> bytes:
+def request(
+    target: str, *headers: str, method: str = "GET", body: bytes = b"", version: str = "1.1"
+) -> bytes:
     """A request's bytes with a Host of its own, and a Content-Length when it has a body."""
     lines = [f"{method} {target} HTTP/{version}", *headers]
     if not any(header.lower().startswith("host:") for header in headers):
