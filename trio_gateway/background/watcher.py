@@ -47,7 +47,7 @@ STARTED_WITH = (
 )
 """What only a restart changes: listeners, the state directory, where and how the logs are written."""
 
-_Signature = tuple[int, int, int, int] | None
+_Signature = tuple[int, ...] | None  # None for a file that is not there
 
 
 @frozen
@@ -165,7 +165,7 @@ class Watcher:
     """Has the reloader read the file when it changes."""
 
     reloader: Reloader
-    _seen: _Signature = field(init=False, default=None)
+    _seen: _Signature = field(init=False, default=())
 
     async def run(self) -> None:
         """Look each second, until cancelled."""
