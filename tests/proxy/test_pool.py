@@ -10,6 +10,7 @@ import trio.testing
 from attrs import define, field
 
 from trio_gateway.config.model import PoolConfig
+from trio_gateway.errors import ConnectTimedOut
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.pool import Lease, Pool, PoolStatistics
 
@@ -21,13 +22,13 @@ class Target:
     links: list[Link] = field(factory=list)
     peers: list[socket.socket] = field(factory=list)
     delay: float = 0.0
-    broken: bool = False
+    error: Exception | None = None
 
     async def connect(self) -> Link:
-        """One more connection, after `delay`; fails while `broken`."""
+        """One more connection, after `delay`; fails while there is an `error`."""
         await trio.sleep(self.delay)
-        if self.broken:
-            raise ConnectionRefusedError
+        if self.error is not None:
+            raise self.error
         near, far = socket.socketpair()
         near.setblocking(False)
         self.peers.append(far)
@@ -314,6 +315,46 @@ async def test_a_burst_that_comes_again_finds_its_connections(target: Target, au
     assert len(target.links) == 8
 
 
+# ---- numbers --------------------------------------------------------------------------------------
+
+
+async def test_connects_are_counted_and_timed(target: Target, autojump_clock: object) -> None:
+    """Those begun, how long those took that came about, and why the others did not; reuse is none."""
+    pool = pool_of(target)
+    target.delay = 0.25
+    (await pool.take()).give_back()
+    (await pool.take()).discard()
+    target.error = ConnectTimedOut()
+    with pytest.raises(ConnectTimedOut):
+        await pool.take()
+    with trio.move_on_after(0.1):
+        await pool.take()
+    stats = pool.stats
+    assert (stats.connects, sum(stats.connect_times), stats.connect_seconds) == (3, 1, pytest.approx(0.25))
+    assert stats.connect_failures == {"connect_timeout": 1}
+    assert stats.waits == 0
+
+
+@pytest.mark.parametrize("patience", [1.5, 3.0])
+async def test_waits_for_a_place_are_counted_and_timed(
+    patience: float, target: Target, autojump_clock: object
+) -> None:
+    """Whether they bring a place or the taker gives up."""
+    pool = pool_of(target, max_connections=1)
+    lease = await pool.take()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_give_back_after, 2.0, lease)
+        with trio.move_on_after(patience):
+            await pool.take()
+    assert (pool.stats.waits, pool.stats.wait_seconds) == (1, pytest.approx(min(patience, 2.0)))
+    assert pool.stats.connects == 1
+
+
+async def _give_back_after(seconds: float, lease: Lease) -> None:
+    await trio.sleep(seconds)
+    lease.give_back()
+
+
 # ---- ends -----------------------------------------------------------------------------------------
 
 
@@ -336,7 +377,7 @@ async def test_ending_a_lease_again_changes_nothing(first: str, second: str, tar
 async def test_a_failed_connect_gives_its_place_to_the_next(target: Target, autojump_clock: object) -> None:
     """An error of `connect` reaches its taker only, and the place goes on."""
     pool = pool_of(target, max_connections=1)
-    target.broken, target.delay = True, 1.0
+    target.error, target.delay = ConnectionRefusedError(), 1.0
     outcomes: list[str] = []
 
     async def take() -> None:
@@ -351,7 +392,7 @@ async def test_a_failed_connect_gives_its_place_to_the_next(target: Target, auto
         for _ in range(3):
             nursery.start_soon(take)
         await trio.sleep(1.5)
-        target.broken = False
+        target.error = None
     assert outcomes == ["refused", "served", "served"]
     assert pool.statistics() == statistics(idle=1)
 

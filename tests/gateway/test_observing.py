@@ -1,0 +1,122 @@
+"""What operators can see of a request from outside, whichever door it came through."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import trio
+
+from tests.observe.scrape import families, value
+from tests.support.doors import Cut
+from tests.support.gateway import unprobed
+from tests.support.stage import USERS, Door, Stage, config_text, silent
+from tests.support.upstream import Script, Wire
+from trio_gateway.config.load import parse_config
+from trio_gateway.observe.exposition import render
+
+
+async def leaving(wire: Wire) -> None:
+    await wire.request()
+    await wire.send(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+
+async def babbling(wire: Wire) -> None:
+    await wire.request()
+    await wire.send(b"220 mail.example ESMTP\r\n\r\n")
+
+
+async def breaking_off(wire: Wire) -> None:
+    await wire.request()
+    await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+
+
+def sample(stage: Stage, name: str, **labels: str) -> float | None:
+    """A sample of the endpoint `users`."""
+    return value(stage.gateway.runtime.metrics, name, endpoint="users", **labels)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "cause"),
+    [
+        (leaving, "invalid_upstream_reply", "the reply's head broke off: closed without a reply"),
+        (babbling, "invalid_upstream_reply", "no HTTP/1.x status line"),
+        (breaking_off, "upstream_truncated", "the reply's body ended early"),
+    ],
+)
+async def test_an_access_line_says_what_lies_behind(
+    script: Script, reason: str, cause: str, door: Door
+) -> None:
+    """The client reads a general word, the operator what went wrong."""
+    async with door.stage(script) as stage:
+        with suppress(Cut):
+            assert cause.encode() not in (await stage.get()).body
+        (line,) = await stage.lines()
+        assert (line.reason, line.cause) == (reason, cause)
+
+
+async def test_a_target_that_refuses_is_named_so(door: Door) -> None:
+    """The system's words for it; a request that went well has none."""
+    async with door.stage(others=[{"url": "http://nobody.example/", "name": "gone"}]) as stage:
+        await stage.get()
+        await stage.fetch("GET", "/orchestrator/gone")
+        well, failed = await stage.lines()
+        assert (well.reason, well.cause) == ("completed", None)
+        assert (failed.status, failed.reason) == (502, "connect_failed")
+        assert "refused" in (failed.cause or "")
+
+
+async def test_a_request_leaves_its_marks(door: Door) -> None:
+    """How it ended, how long it took, its bytes, and the connection it made."""
+    async with door.stage() as stage:
+        await stage.post(b"12345")
+        await stage.get()
+        await stage.lines()
+        labels = {"status": "2xx", "reason": "completed"}
+        assert sample(stage, "requests_total", method="POST", **labels) == 1
+        assert sample(stage, "request_duration_seconds_count") == 2
+        assert sample(stage, "request_body_bytes_total") == 5
+        assert sample(stage, "requests_in_flight") == 0
+        assert sample(stage, "upstream_connects_total") == 1
+        assert sample(stage, "upstream_connect_duration_seconds_count") == 1
+        assert sample(stage, "upstream_connections", state="idle") == 1
+
+
+async def test_a_crowded_pool_shows(door: Door) -> None:
+    """Who is served, who waits, and how long the waits took."""
+    async with door.stage(silent, {"pool": {"max_connections": 1}, "timeout": 4}) as stage:
+        calls = [await stage.open("GET", USERS) for _ in range(3)]
+        await trio.sleep(1)
+        assert sample(stage, "requests_in_flight") == 3
+        assert sample(stage, "upstream_connections", state="active") == 1
+        assert sample(stage, "upstream_requests_waiting") == 2
+        for call in calls:
+            assert (await call.answer()).status == 504
+        await stage.lines()
+        assert sample(stage, "upstream_requests_waiting") == 0
+        assert sample(stage, "upstream_wait_duration_seconds_sum") == pytest.approx(8, abs=0.01)
+
+
+async def test_failed_connects_are_counted_by_reason(door: Door) -> None:
+    """And took no time that would be mixed up with that of the others."""
+    async with door.stage(endpoint={"url": "http://nobody.example/"}) as stage:
+        await stage.get()
+        await stage.lines()
+        assert sample(stage, "upstream_connect_failures_total", reason="connect_failed") == 1
+        assert sample(stage, "upstream_connect_duration_seconds_count") == 0
+
+
+async def test_numbers_outlive_a_change_of_target(lane: Door) -> None:
+    """The pool is another one, its counts go on; of an endpoint that went, nothing is left."""
+    async with lane.stage() as stage:
+        runtime = stage.gateway.runtime
+        await stage.get()
+        before = stage.target().pool
+        text = config_text({"pool": {"max_idle": 1}})
+        runtime.apply(unprobed(parse_config(text, "test.yaml", {}).require()))
+        await stage.get()
+        assert stage.target().pool is not before
+        assert sample(stage, "upstream_connects_total") == 2
+        runtime.apply(parse_config("endpoints: []", "test.yaml", {}).require())
+        shown = [each for family in families(render(runtime.metrics)) for each in family.samples]
+        assert not [each.name for each in shown if each.labels.get("endpoint") == "users"]
