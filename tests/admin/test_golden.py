@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from tests.admin.control import SECRET, Control, Reply, control
 from tests.support.upstream import Wire
@@ -86,14 +88,13 @@ async def replay(gateway: Control) -> list[tuple[dict[str, Any], Reply]]:
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[dict[str, Any], Reply]]:
     """The recording and our replies."""
-    import trio
 
     async def run() -> list[tuple[dict[str, Any], Reply]]:
         backends = {("127.0.0.1", 9001): answering_json}
         async with control(tmp_path_factory.mktemp("golden"), CONFIG, backends=backends) as gateway:
             return await replay(gateway)
 
-    return trio.run(run)
+    return trio.run(run, clock=MockClock())  # time stands still: nothing happens that nobody asked for
 
 
 # ---- comparing ---------------------------------------------------------------------------------------

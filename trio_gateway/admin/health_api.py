@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from trio_gateway.admin.breaker_api import BreakerState, BreakerSummary, state_of, summarise
 from trio_gateway.admin.operation import ENDPOINT_ID, NO_SUCH_ENDPOINT, Answer, Call, Operation
-from trio_gateway.admin.plane import Plane
+from trio_gateway.admin.plane import Plane, is_used
 from trio_gateway.admin.shapes import (
     EndpointId,
     Percentage,
@@ -289,11 +289,11 @@ def endpoint_health(plane: Plane, call: Call) -> EndpointHealthDetail:
     record = plane.prober.records.get(id_)
     if record is None:
         raise EndpointNotFound(f"Health data not found for endpoint: {id_}")
-    breaker = dict(plane.used_breakers()).get(id_)
+    breaker = plane.breaker(plane.runtime.registry.get(id_))
     return EndpointHealthDetail(
         **vars(_shown(record)),
         timestamp=timestamp(plane.now()),
-        circuit_breaker=UNSET if breaker is None else state_of(plane, breaker),
+        circuit_breaker=state_of(plane, breaker) if is_used(breaker) else UNSET,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 
 import trio
 from attrs import define, field
@@ -71,9 +72,10 @@ class Plane:
     def used_breakers(self) -> list[tuple[str, CircuitBreaker]]:
         """The breakers that have seen a result or an operator, by endpoint id: the others say nothing."""
         found = [(entry.id, self.breaker(entry)) for entry in self.runtime.registry]
-        return sorted((id_, breaker) for id_, breaker in found if _is_used(breaker))
+        return sorted(((id_, breaker) for id_, breaker in found if is_used(breaker)), key=itemgetter(0))
 
 
-def _is_used(breaker: CircuitBreaker) -> bool:
+def is_used(breaker: CircuitBreaker) -> bool:
+    """Whether a breaker has seen a result or an operator."""
     settled = breaker.last_success_time is not None or breaker.last_failure_time is not None
     return settled or breaker.state is not State.CLOSED or breaker.generation > 0
