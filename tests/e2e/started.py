@@ -153,6 +153,9 @@ async def gateway_process(
             assert gateway.port, f"not ready: {gateway.log}"
             yield gateway
             await _stop(gateway)
+    except BaseException as error:
+        error.add_note(f"the gateway's exit code: {process.poll()}, and its last words: {gateway.log[-3:]}")
+        raise
     finally:
         if process.poll() is None:
             process.kill()
