@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
+import msgspec
 from attrs import frozen
 
 from trio_gateway import __version__
@@ -13,6 +14,7 @@ from trio_gateway.admin.docs_page import render
 from trio_gateway.admin.openapi import document
 from trio_gateway.admin.operation import Answer, Call, Operation
 from trio_gateway.admin.plane import Plane
+from trio_gateway.proxy.aside import beside_the_loop
 
 _DESCRIPTION = "API gateway with authentication passthrough, health checks and circuit breakers"
 _POLICY = {
@@ -75,7 +77,10 @@ OPERATIONS = (
 
 
 class Documentation:
-    """The two operations that describe all operations, themselves included."""
+    """The two operations that describe all operations, themselves included.
+
+    What they say is made beside the loop when it is first asked for, and kept.
+    """
 
     def __init__(self, operations: Iterable[Operation]) -> None:
         docs = Operation("GET", "/docs", "open", self.docs, None, media_type="text/html", tag="pages")
@@ -87,13 +92,17 @@ class Documentation:
         return document(self.operations)
 
     @cached_property
+    def _json(self) -> bytes:
+        return msgspec.json.encode(self._document)
+
+    @cached_property
     def _page(self) -> bytes:
         return render(self._document).encode()
 
-    def openapi_json(self, plane: Plane, call: Call) -> Answer:  # noqa: ARG002  a view's signature
+    async def openapi_json(self, plane: Plane, call: Call) -> Answer:  # noqa: ARG002  a view's signature
         """Give the OpenAPI document of this API."""
-        return Answer(200, self._document)
+        return Answer(200, await beside_the_loop(lambda: self._json))
 
-    def docs(self, plane: Plane, call: Call) -> Answer:  # noqa: ARG002
+    async def docs(self, plane: Plane, call: Call) -> Answer:  # noqa: ARG002
         """Show every operation on a page that needs nothing from elsewhere."""
-        return Answer(200, self._page, "text/html; charset=utf-8", _POLICY)
+        return Answer(200, await beside_the_loop(lambda: self._page), "text/html; charset=utf-8", _POLICY)
