@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -17,6 +18,8 @@ from trio_gateway.observe.exposition import render
 from trio_gateway.observe.metrics import EndpointStats
 from trio_gateway.observe.textformat import CONTENT_TYPE
 from trio_gateway.proxy.aside import beside_the_loop
+
+_PAUSE = 0.0005  # seconds; the loop's thread has woken up by then
 
 
 @frozen(slots=False)
@@ -113,7 +116,11 @@ async def metrics(plane: Plane, call: Call) -> Answer:  # noqa: ARG001
     """Show all metrics in Prometheus' text format."""
     if not plane.config.metrics.enabled:
         raise RouteNotFound("Not Found")
-    return Answer(200, await beside_the_loop(render, plane.runtime.metrics), CONTENT_TYPE)
+    return Answer(200, await beside_the_loop(render, plane.runtime.metrics, _let_the_loop_go), CONTENT_TYPE)
+
+
+def _let_the_loop_go() -> None:
+    time.sleep(_PAUSE)
 
 
 METRICS = Operation("GET", "/metrics", "read", metrics, None, media_type="text/plain")
