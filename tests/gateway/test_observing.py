@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from io import StringIO
+from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 import trio
 
 from tests.observe.scrape import families, value
@@ -12,8 +18,10 @@ from tests.support.doors import Cut
 from tests.support.gateway import unprobed
 from tests.support.stage import USERS, Door, Stage, config_text, silent
 from tests.support.upstream import Script, Wire
+from trio_gateway.background.watcher import Reloader
 from trio_gateway.config.load import parse_config
 from trio_gateway.observe.exposition import render
+from trio_gateway.observe.logs import configure
 
 
 async def leaving(wire: Wire) -> None:
@@ -120,3 +128,38 @@ async def test_numbers_outlive_a_change_of_target(lane: Door) -> None:
         runtime.apply(parse_config("endpoints: []", "test.yaml", {}).require())
         shown = [each for family in families(render(runtime.metrics)) for each in family.samples]
         assert not [each.name for each in shown if each.labels.get("endpoint") == "users"]
+
+
+async def at_once(work: Callable[..., Any], *arguments: Any) -> Any:
+    return work(*arguments)
+
+
+@pytest.fixture
+def log() -> Iterator[StringIO]:
+    """The gateway's log from WARNING on; logging is global and put back."""
+    root, stream = logging.getLogger(), StringIO()
+    handlers, level = root.handlers[:], root.level
+    configure("json", "warning", stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+async def test_a_reload_changes_the_log_level(lane: Door, tmp_path: Path, log: StringIO) -> None:
+    """From its own line on; what is broken changes nothing, and the metrics tell of it until it is mended."""
+    path = tmp_path / "gateway.yaml"
+    async with lane.stage() as stage:
+        metrics = stage.gateway.runtime.metrics
+        reloader = Reloader(str(path), stage.gateway.runtime, aside=at_once)
+        shown = []
+        for text in ("log_level: WARNING\n", "log_level: INFO\n", "log_level: loud\n", "log_level: INFO\n"):
+            path.write_text(text)
+            log.truncate(log.seek(0))
+            await reloader.reload()
+            shown.append(
+                (value(metrics, "config_last_reload_successful"), "config reloaded" in log.getvalue())
+            )
+        assert shown == [(1, False), (1, True), (0, False), (1, True)]
+        assert value(metrics, "config_reloads_total") == 3
+        assert value(metrics, "config_reload_failures_total") == 1
