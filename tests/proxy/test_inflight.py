@@ -10,8 +10,11 @@ import trio
 import trio.testing
 
 from tests.support.client import RawClient, request
+from tests.support.exchange import Made
 from tests.support.gateway import World, world
 from tests.support.upstream import Script, Wire, answering
+from trio_gateway.errors import ClientGone
+from trio_gateway.proxy.inflight import InFlight
 from trio_gateway.proxy.link import Link
 
 USERS = "/orchestrator/users"
@@ -222,3 +225,41 @@ async def test_many_departures_at_once_are_noticed_together(autojump_clock: obje
         reasons = [line[13] for line in here.lines]
         assert sorted(set(reasons)) == ["client_gone", "completed"]
         assert reasons.count("client_gone") == 49
+
+
+async def test_a_socket_that_is_gone_before_it_is_watched_is_a_departure(autojump_clock: object) -> None:
+    """A descriptor that was closed beneath its exchange stops that exchange, never the watch over all."""
+    async with world(CONFIG, silent) as here:
+        client = await here.client()
+        await client.send(request(USERS))
+        await trio.sleep(0.01)
+        (lane,) = here.gateway.server.lanes
+        lane.link.close()
+        await trio.sleep(0.1)
+        assert here.idle()
+        assert (await here.get("/orchestrator/none")).status == 404
+        other = await here.client()
+        await other.send(request(USERS))
+        await trio.sleep(1)
+        other.link.close()
+        await trio.sleep(0.1)
+        assert here.idle()
+
+
+async def test_a_watch_that_begins_again_takes_up_who_is_in_flight(autojump_clock: object) -> None:
+    """Its descriptors are new; an exchange from before is watched like any other."""
+    made, in_flight = Made(), InFlight()
+    exchange = made()
+    exchange.fileno = made.sockets[0].fileno()
+    in_flight.enter(exchange)
+    for _ in range(2):
+        with trio.move_on_after(1):
+            await in_flight.watch()
+        assert exchange.error is None
+    made.sockets[1].close()
+    with trio.move_on_after(1):
+        await in_flight.watch()
+    assert isinstance(exchange.error, ClientGone)
+    in_flight.leave(exchange)
+    made.sockets[0].close()
+    assert len(in_flight) == 0

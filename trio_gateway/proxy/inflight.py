@@ -56,9 +56,13 @@ class InFlight:
                     self._epoll.unregister(exchange.fileno)
 
     async def watch(self) -> None:
-        """Cancel exchanges whose client leaves, within about 50 ms; runs until cancelled."""
+        """Cancel exchanges whose client leaves, within about 50 ms; runs until cancelled.
+
+        Begun again, it takes up what was in flight.
+        """
         if not _HAS_EPOLL:  # pragma: no cover  Linux has it
             return await self._tick()
+        self._forget_descriptors()
         with select.epoll() as epoll:
             self._epoll = epoll
             try:
@@ -88,9 +92,22 @@ class InFlight:
             del self._young[id(exchange)]
             self._watched[id(exchange)] = exchange
             if exchange.fileno >= 0:
-                self._by_fileno[exchange.fileno] = exchange
-                if self._epoll is not None:
-                    self._epoll.register(exchange.fileno, _GONE)
+                self._watch_descriptor(exchange)
+
+    def _watch_descriptor(self, exchange: Exchange) -> None:
+        self._by_fileno[exchange.fileno] = exchange
+        if self._epoll is not None:
+            try:
+                self._epoll.register(exchange.fileno, _GONE)
+            except OSError:  # it was closed beneath its exchange: nobody is there
+                del self._by_fileno[exchange.fileno]
+                exchange.cancel(ClientGone())
+
+    def _forget_descriptors(self) -> None:
+        """Their epoll is gone; a new one has to learn of all of them."""
+        self._young = {**self._watched, **self._young}
+        self._watched.clear()
+        self._by_fileno.clear()
 
     async def _await_departures(self, epoll: select.epoll) -> None:
         while True:
