@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trio
@@ -13,10 +14,10 @@ import trio.testing
 from tests.support.client import RawClient, request
 from tests.support.gateway import BACKEND, GATEWAY, Lines, World, unprobed
 from tests.support.upstream import Script, Upstream, Wire, answering
-from trio_gateway.config.load import parse_config
+from trio_gateway.config.load import load_config, parse_config
 from trio_gateway.errors import ConfigError
 from trio_gateway.proxy.network import MemoryNetwork, RealNetwork
-from trio_gateway.supervisor import Gateway
+from trio_gateway.supervisor import Gateway, Source
 
 USERS = "/orchestrator/users"
 CONFIG = """
@@ -265,3 +266,22 @@ async def test_signals_stop_it(number: int) -> None:
                     await trio.lowlevel.checkpoint()
                 os.kill(os.getpid(), number)
             nursery.cancel_scope.cancel()
+
+
+async def test_a_reload_to_keys_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    """The file is judged whole before it is applied: the old config stays, and the answer says why."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(CONFIG)
+    loaded = load_config(path, {})
+    source = Source(str(path), loaded.defaults, b"")
+    gateway = Gateway(unprobed(loaded.require()), source=source, network=MemoryNetwork())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(gateway.run)
+        keys = f"admin: {{auth: {{jwt: {{public_key_file: {tmp_path}/none.pem, algorithms: [RS256]}}}}}}\n"
+        path.write_text(CONFIG + keys)
+        before = gateway.runtime.plan
+        result = await gateway.reloader.reload()
+        assert not result.success
+        assert result.errors == ("admin.auth.jwt.public_key_file: cannot be read: No such file or directory",)
+        assert gateway.runtime.plan is before
+        nursery.cancel_scope.cancel()

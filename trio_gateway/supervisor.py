@@ -96,10 +96,10 @@ class Gateway:
         self.runtime = Runtime(self.network, access_log=access_log)
         self.store = store or StateStore(None)
         self.prober = Prober(self.runtime)
-        self.reloader = _reloader(self.runtime, source)
+        self.guard = Guard(self._current_config, self.store.secret)
+        self.reloader = _reloader(self.runtime, source, self.guard)
         registrations = Registrations(self.runtime, self.store)
         self.plane = Plane(self.runtime, self.prober, self.reloader, registrations, self.is_stopping)
-        self.guard = Guard(self._current_config, self.store.secret)
         self.addresses: list[Address] = []
         self._watched = source is not None
         self._stopping = trio.Event()
@@ -137,7 +137,7 @@ class Gateway:
             self._close()
 
     def _start_background(self, background: trio.Nursery) -> None:
-        background.start_soon(self.runtime.run)
+        background.start_soon(_kept_running, "connection watch", self.runtime.run)
         background.start_soon(watch_loop, self.runtime.metrics)
         background.start_soon(_kept_running, "health checks", self.prober.run)
         if self._watched:
@@ -230,12 +230,15 @@ class Gateway:
                 self.stop()
 
 
-def _reloader(runtime: Runtime, source: Source | None) -> Reloader:
+def _reloader(runtime: Runtime, source: Source | None, guard: Guard) -> Reloader:
+    """A reader of the source that refuses a config whose keys can't be used."""
     if source is None:
         return Reloader("", runtime)
-    return Reloader(
-        source.path, runtime, defaults=source.defaults, digest=source.digest, adjust=source.adjust
-    )
+
+    def adjust(config: GatewayConfig) -> GatewayConfig:
+        return guard.check(source.adjust(config))
+
+    return Reloader(source.path, runtime, defaults=source.defaults, digest=source.digest, adjust=adjust)
 
 
 def _address_text(address: Address) -> str:

@@ -201,7 +201,7 @@ TREES = st.recursive(
 @settings(deadline=None)
 def test_any_tree_is_judged(tree: dict[str, object]) -> None:
     """Whatever stands under known keys, the answer is a config or problems, never an exception."""
-    _assert_judged(yaml.safe_dump(tree))
+    assert_judged(yaml.safe_dump(tree))
 
 
 @given(
@@ -210,7 +210,7 @@ def test_any_tree_is_judged(tree: dict[str, object]) -> None:
 @settings(deadline=None)
 def test_any_text_is_judged(text: str) -> None:
     """Broken YAML of every kind is a problem with a place."""
-    _assert_judged(text)
+    assert_judged(text)
 
 
 @given(content=st.binary(max_size=60))
@@ -223,7 +223,7 @@ def test_any_bytes_are_judged(tmp_path_factory: pytest.TempPathFactory, content:
         assert problem.line >= 1
 
 
-def _assert_judged(text: str) -> None:
+def assert_judged(text: str) -> None:
     lines = len(text.splitlines()) + 1  # as YAML does, which breaks lines at more than line feeds
     loaded = parse_config(text, "any.yaml", {"A": "a"})
     for problem in (*loaded.problems, *loaded.warnings):

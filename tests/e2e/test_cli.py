@@ -232,8 +232,6 @@ def test_bad_usage_and_bad_config_end_with_2(tmp_path: Path, args: tuple[str, ..
 def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
     """`trio-gateway` stands beside the interpreter and answers."""
     command = Path(sys.executable).with_name("trio-gateway")
-    if not command.is_file():
-        pytest.skip("the package is not installed as a command")
     done = subprocess.run([command, "version"], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == run("version", cwd=tmp_path).stdout
 
@@ -251,5 +249,5 @@ def test_a_verb_that_does_not_serve_is_imported_within_150_ms(verb: str) -> None
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         best = min(best, float(done.stdout))
         if best < 0.15:
-            return
-    pytest.fail(f"{best * 1000:.0f} ms")
+            break
+    assert best < 0.15

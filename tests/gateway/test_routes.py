@@ -220,7 +220,7 @@ def resolved(target: str) -> list[str]:
     return segments
 
 
-async def reach(door: Door, targets: list[str]) -> None:
+async def check_reach(door: Door, targets: list[str]) -> None:
     seen: list[Received] = []
     public, secret = endpoint("pub"), endpoint("adm", deny=["0.0.0.0/0"])
     async with door.stage(recording(seen), others=[public, secret]) as stage:
@@ -239,7 +239,7 @@ async def reach(door: Door, targets: list[str]) -> None:
 @settings(max_examples=20, deadline=None)
 def test_no_spelling_reaches_what_its_route_did_not_grant(name: str, targets: list[str]) -> None:
     """What is served below `/pub` is below `/pub` however it is read; `/adm` has its own gate."""
-    in_virtual_time(partial(reach, Door(name), targets))
+    in_virtual_time(partial(check_reach, Door(name), targets))
 
 
 @pytest.mark.parametrize("spelling", ["/adm", "/%61dm", "/%61%64%6D/", "/adm/x", "/adm//x", "/adm;x"])

@@ -140,6 +140,9 @@ def test_a_log_that_can_not_be_written_stops_nobody() -> None:
     configure("json", "info", stream)
     stream.close()
     logger("pool").info("lost")
+    configure("json", "info", later := StringIO())
+    logger("pool").info("kept")
+    assert json.loads(later.getvalue())["event"] == "kept"
 
 
 # ---- cleaning ----------------------------------------------------------------------------------------

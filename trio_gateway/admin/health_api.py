@@ -142,16 +142,9 @@ class EndpointHealth:
 
 
 @frozen(slots=False)
-class EndpointHealthDetail:
+class EndpointHealthDetail(EndpointHealth):
     """The same, with the endpoint's circuit breaker once a result has reached it."""
 
-    endpoint_id: EndpointId
-    status: Literal["active", "unhealthy"]
-    last_check_time: Timestamp | None
-    response_time: float | None
-    error_message: str | None
-    consecutive_failures: int
-    consecutive_successes: int
     timestamp: Timestamp
     circuit_breaker: BreakerState | UnsetType = UNSET
 

@@ -39,8 +39,11 @@ _PATIENCE = 10  # looks at a file that never holds still
 
 STARTED_WITH = (
     "server.bind",
+    "server.prefix",
     "admin.bind",
     "metrics.bind",
+    "metrics.enabled",
+    "metrics.path",
     "logging.access_log",
     "logging.format",
     "state_dir",
