@@ -32,6 +32,7 @@ _SCALARS = frozenset(
     _TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
 )
 _DEEPEST = 64
+_TOO_DEEP = f"nested deeper than {_DEEPEST} levels"
 _FREE_REPEATS = 100_000  # values that aliases may repeat in any file; a larger file may repeat more
 
 _Loader: type[yaml.SafeLoader] | type[yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -115,7 +116,7 @@ class _ShallowLoader(_Loader):  # type: ignore[misc, valid-type]
         self.depth += 1
         if self.depth > _DEEPEST:
             mark = current_node.start_mark if current_node else None
-            raise ComposerError(None, None, f"nested deeper than {_DEEPEST} levels", mark)
+            raise ComposerError(None, None, _TOO_DEEP, mark)
 
     def ascend_resolver(self) -> None:
         self.depth -= 1
@@ -130,6 +131,8 @@ def _compose(text: str, findings: Findings) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         sentence = ", ".join(part for part in (error.context, error.problem) if part)
+        if "maximum nesting depth" in sentence:  # libyaml's scanner runs ahead, with a limit of its own
+            sentence = _TOO_DEEP
         findings.error(*place, (), f"not a valid YAML file: {sentence}")
     except (yaml.YAMLError, ValueError) as error:  # ValueError: lone surrogates, absurd version numbers
         findings.error(1, 1, (), f"not a valid YAML file: {error.__class__.__name__}")
