@@ -163,7 +163,7 @@ class Gateway:
     async def _bind(self) -> None:
         for bind, role in listeners(self.config):
             front = self._front(role)
-            bound = await self.network.listen(*split_bind(bind))
+            bound = await self.network.listen(*split_bind(bind.address))
             front.listeners.extend(bound)
             if role in ("shared", "proxy"):
                 self.addresses += [listener.address for listener in bound]

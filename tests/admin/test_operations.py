@@ -117,4 +117,4 @@ def test_a_listener_shows_what_it_is_for(
 )
 def test_every_listener_has_a_role(text: str, expected: list[tuple[str, Role]]) -> None:
     """From the config alone."""
-    assert listeners(config_of(text)) == expected
+    assert [(bind.address, role) for bind, role in listeners(config_of(text))] == expected

@@ -22,7 +22,7 @@ from tests.support.gateway import World, world
 from tests.support.upstream import Script, Upstream, Wire, answering
 from trio_gateway.background.watcher import Reloader, Watcher, digest_of, reload_on_hangup
 from trio_gateway.config.data import read_endpoint
-from trio_gateway.config.model import EndpointConfig, GatewayConfig
+from trio_gateway.config.model import BindConfig, EndpointConfig, GatewayConfig
 from trio_gateway.proxy.runtime import Runtime
 
 USERS = "/orchestrator/users"
@@ -384,12 +384,12 @@ async def test_the_command_line_s_word_stands(path: Path, autojump_clock: object
     """What it said in the file's place it says again, so nothing seems to need a restart."""
 
     def adjust(config: GatewayConfig) -> GatewayConfig:
-        return evolve(config, server=evolve(config.server, bind=("127.0.0.1:8000",)))
+        return evolve(config, server=evolve(config.server, bind=(BindConfig("127.0.0.1:8000"),)))
 
     async with watched(path, adjust=adjust) as place:
         edited_in_place(path, FILE.replace("8000", "7000"))
         assert (await place.reloader.reload()).not_applied == ()
-        assert place.runtime.config.server.bind == ("127.0.0.1:8000",)
+        assert place.runtime.config.server.bind == (BindConfig("127.0.0.1:8000"),)
 
 
 async def test_the_file_s_defaults_are_at_hand(path: Path, autojump_clock: object) -> None:

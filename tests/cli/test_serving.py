@@ -11,7 +11,7 @@ from attrs import evolve
 
 from tests.cli.conftest import Call
 from trio_gateway.cli.serving import address_text, open_access_log, serve
-from trio_gateway.config.model import GatewayConfig, LoggingConfig, ServerConfig
+from trio_gateway.config.model import BindConfig, GatewayConfig, LoggingConfig, ServerConfig
 from trio_gateway.config.source import Table
 
 
@@ -24,7 +24,7 @@ def test_addresses_read_like_binds() -> None:
 def test_an_address_that_cannot_be_had_is_a_failure(call: Call) -> None:
     """The exit code is 1, and nothing is left that would keep the program alive."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        bind = (f"127.0.0.1:{taken.getsockname()[1]}",)
+        bind = (BindConfig(f"127.0.0.1:{taken.getsockname()[1]}"),)
         config = GatewayConfig(server=ServerConfig(bind=bind), state_dir="state")
         assert serve(config, "gateway.yaml", Table(), lambda config: config) == 1
 

@@ -17,6 +17,7 @@ WRONG = [
         "server: {prefix: /health/x}",
         "1:18: server.prefix: would hide paths of the management API; it needs admin.bind",
     ),
+    ("server: {bind: ['a:1', {address: 'A:1'}]}", "1:24: server.bind[1]: is listed twice"),
     ("server: {prefix: /}", "1:18: server.prefix: `/` needs admin.bind: it would hide the management API"),
     ("server: {bind: ['a:1']}\nadmin: {bind: 'A:1'}", "2:15: admin.bind: is an address of server.bind"),
     (

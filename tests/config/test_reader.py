@@ -79,6 +79,10 @@ ENDPOINT = "endpoints:\n  - url: http://h\n    name: n\n    "
         ("server: {h2c: [true]}", "1:15: server.h2c: must be a single value"),
         ("server: {bind: 0.0.0.0:80}", "1:16: server.bind: must be a list"),
         ("server: {bind: [null]}", "1:17: server.bind[0]: must not be null"),
+        ("server: {bind: [8000]}", "1:17: server.bind[0]: must be HOST:PORT"),
+        ("server: {bind: [[a]]}", "1:17: server.bind[0]: must be a mapping of keys"),
+        ("server: {bind: [{}]}", "1:17: server.bind[0].address: is required"),
+        ("server: {bind: [{address: 8000}]}", "1:27: server.bind[0].address: must be HOST:PORT"),
         ("server: {limits: {head: big}}", "1:25: server.limits.head: must be a size: bytes, or 64KiB, 10MB"),
         ("logging: {format: xml}", "1:19: logging.format: must be one of auto, text, json"),
         (
@@ -149,6 +153,10 @@ def test_all_mistakes_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
+        (
+            "server: {bind: [{address: 'a:1', adress: 'b:1'}]}",
+            "1:34: server.bind[0].adress: unknown key, ignored; did you mean `address`?",
+        ),
         ("sever: {}", "1:1: sever: unknown key, ignored; did you mean `server`?"),
         (
             "shutdown:\n  dray: 5",

@@ -116,8 +116,7 @@ def _is_ours(name: str, config: GatewayConfig) -> bool:
     """Loopback names, bound addresses and allowed hosts. A listener on every address has them all."""
     if is_loopback(name):
         return True
-    binds = [config.admin.bind] if config.admin.bind is not None else config.server.bind
-    bound = {split_bind(bind)[0] for bind in binds}
+    bound = {split_bind(bind)[0] for bind in config.management_addresses}
     if name in bound or (bound & _EVERYWHERE and _is_address(name)):
         return True
     return any(_fits(name, pattern) for pattern in config.admin.allowed_hosts)
@@ -159,8 +158,7 @@ def exposure(config: GatewayConfig) -> str | None:
     """What an operator must be told at start about a management API that is open to others, or None."""
     if config.admin.auth != "none":
         return None
-    binds = [config.admin.bind] if config.admin.bind is not None else list(config.server.bind)
-    exposed = [bind for bind in binds if not is_loopback(split_bind(bind)[0])]
+    exposed = [bind for bind in config.management_addresses if not is_loopback(split_bind(bind)[0])]
     if not exposed:
         return None
     return f"admin.auth is none: whoever reaches {', '.join(exposed)} can change this gateway"

@@ -21,7 +21,7 @@ from trio_gateway.admin import (
     stats_api,
 )
 from trio_gateway.admin.operation import Operation
-from trio_gateway.config.model import GatewayConfig
+from trio_gateway.config.model import BindConfig, GatewayConfig
 
 Role = Literal["shared", "proxy", "admin", "metrics"]
 """What a listener is for: everything, proxied paths alone, the management API alone, or `/metrics` alone."""
@@ -42,14 +42,14 @@ TABLE = tuple(
 """Every operation but the two that describe them."""
 
 
-def listeners(config: GatewayConfig) -> list[tuple[str, Role]]:
-    """Every address to listen on, and what for."""
+def listeners(config: GatewayConfig) -> list[tuple[BindConfig, Role]]:
+    """Every listener, and what for."""
     beside: Role = "shared" if config.admin.bind is None else "proxy"
-    found: list[tuple[str, Role]] = [(bind, beside) for bind in config.server.bind]
+    found: list[tuple[BindConfig, Role]] = [(bind, beside) for bind in config.server.bind]
     if config.admin.bind is not None:
-        found.append((config.admin.bind, "admin"))
+        found.append((BindConfig(config.admin.bind), "admin"))
     if config.metrics.bind is not None and config.metrics.enabled:
-        found.append((config.metrics.bind, "metrics"))
+        found.append((BindConfig(config.metrics.bind), "metrics"))
     return found
 
 

@@ -82,8 +82,7 @@ def _read(file: str | None) -> GatewayConfig:
 
 def _urls(store: StateStore, config: GatewayConfig) -> tuple[str, ...]:
     """What the gateway noted, else what the config says; a port that the system chose says nothing."""
-    configured = (config.admin.bind,) if config.admin.bind else config.server.bind
-    found = [*_called(store.noted_addresses() or configured)]
+    found = [*_called(store.noted_addresses() or config.management_addresses)]
     if not found:
         raise click.ClickException(f"no gateway is there: none has noted its address in {store.directory}")
     return tuple(found)

@@ -17,9 +17,10 @@ import structlog
 from click.core import ParameterSource
 
 from trio_gateway.cli.check import BAD_CONFIG, complain, report
-from trio_gateway.config.addresses import bind_address, split_bind
+from trio_gateway.config.addresses import split_bind
 from trio_gateway.config.load import Loaded, load_config
-from trio_gateway.config.model import GatewayConfig
+from trio_gateway.config.model import BindConfig, GatewayConfig
+from trio_gateway.config.model.server import listener
 from trio_gateway.config.search import create_config, find_config
 from trio_gateway.observe.logs import configure
 
@@ -90,30 +91,30 @@ def _create(path: str) -> bool:
         return False
 
 
-def _parsed(binds: Sequence[str]) -> tuple[str, ...]:
-    """The addresses of `--bind` in their normal form, each once."""
+def _parsed(binds: Sequence[str]) -> tuple[BindConfig, ...]:
+    """The listeners of `--bind`, each once."""
     try:
-        return tuple(dict.fromkeys(bind_address(bind) for bind in binds))
+        return tuple(dict.fromkeys(listener(bind) for bind in binds))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--bind") from None
 
 
-def _hosted(host: str | None, port: int | None, configured: tuple[str, ...]) -> tuple[str, ...]:
+def _hosted(host: str | None, port: int | None, configured: tuple[BindConfig, ...]) -> tuple[BindConfig, ...]:
     """The one address of `--host` and `--port`; the half that is missing is the config's first."""
     if host is None and port is None:
         return configured
-    first_host, first_port = split_bind(configured[0])
+    first_host, first_port = split_bind(configured[0].address)
     host = first_host if host is None else host.strip("[]")
     port = first_port if port is None else port
     try:
-        return (bind_address(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),)
+        return (listener(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--host") from None
 
 
 def override(
     config: GatewayConfig,
-    binds: tuple[str, ...],
+    binds: tuple[BindConfig, ...],
     log_level: str | None,
     log_format: Literal["text", "json"] | None,
 ) -> GatewayConfig:

@@ -81,7 +81,7 @@ async def _until_stopped(gateway: Gateway, path: str) -> int:
             return BAD_CONFIG
         except OSError as error:
             reason = error.strerror or str(error)
-            log.error("cannot listen", on=list(config.server.bind), error=reason)  # noqa: TRY400  one clear line
+            log.error("cannot listen", on=[bind.address for bind in config.server.bind], error=reason)  # noqa: TRY400  one clear line
             return FAILED
         bound = [address_text(host, port) for host, port in addresses]
         log.info("ready", addresses=bound, config=path, endpoints=len(config.endpoints))

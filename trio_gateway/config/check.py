@@ -60,17 +60,17 @@ def _gateway_findings(config: GatewayConfig) -> Iterator[Finding]:
 
 
 def _listeners(config: GatewayConfig) -> Iterator[Finding]:
-    binds = config.server.bind
-    if not binds:
+    addresses = [bind.address for bind in config.server.bind]
+    if not addresses:
         yield ("server", "bind"), "must name at least one address"
-    for index, bind in enumerate(binds):
-        if bind in binds[:index] and not bind.endswith(":0"):
+    for index, address in enumerate(addresses):
+        if address in addresses[:index] and not address.endswith(":0"):
             yield ("server", "bind", index), "is listed twice"
 
 
 def _own_listeners(config: GatewayConfig) -> Iterator[Finding]:
     """`admin.bind` and `metrics.bind` are addresses that nothing else has."""
-    taken = dict.fromkeys(config.server.bind, "server.bind")
+    taken = dict.fromkeys((bind.address for bind in config.server.bind), "server.bind")
     for block, bind in (("admin", config.admin.bind), ("metrics", config.metrics.bind)):
         if bind is None:
             continue

@@ -8,6 +8,7 @@ warning. Whoever builds a feature deletes its names here and adds its fields to 
 from __future__ import annotations
 
 from trio_gateway.config.model import (
+    BindConfig,
     CircuitBreakerConfig,
     EndpointConfig,
     EndpointTimeouts,
@@ -44,6 +45,7 @@ RESERVED_KEYS: dict[type, frozenset[str]] = {
     EndpointTimeouts: frozenset(("per_try", "queue")),
     CircuitBreakerConfig: frozenset(("failover_endpoint", "fallback_on")),
     ServerConfig: frozenset(("tls",)),
+    BindConfig: frozenset(("proxy_protocol", "tls")),
     Limits: frozenset(("connections_per_client", "streams")),
     TracingConfig: frozenset(("otlp",)),
 }

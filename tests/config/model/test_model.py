@@ -9,9 +9,13 @@ import attrs
 import pytest
 
 from trio_gateway.config import model
-from trio_gateway.config.model import EndpointConfig, GatewayConfig
+from trio_gateway.config.model import BindConfig, EndpointConfig, GatewayConfig
 
 BLOCKS = [getattr(model, name) for name in model.__all__]
+REQUIRED: dict[type, dict[str, str]] = {
+    EndpointConfig: {"url": "http://h/"},
+    BindConfig: {"address": "127.0.0.1:8000"},
+}
 
 
 def test_an_endpoint_is_known_by_its_name() -> None:
@@ -24,7 +28,7 @@ def test_an_endpoint_is_known_by_its_name() -> None:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_config_cannot_change(block: Any) -> None:
     """A request keeps the config that it started with."""
-    instance = block(url="http://h/") if block is EndpointConfig else block()
+    instance = block(**REQUIRED.get(block, {}))
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(instance, attrs.fields(block)[0].name, None)
 

@@ -34,12 +34,13 @@ from trio_gateway.config.model.endpoint import (
 )
 from trio_gateway.config.model.gateway import GatewayConfig, ShutdownConfig
 from trio_gateway.config.model.health import HealthCheckConfig
-from trio_gateway.config.model.server import Limits, ServerConfig, ServerTimeouts
+from trio_gateway.config.model.server import BindConfig, Limits, ServerConfig, ServerTimeouts
 
 __all__ = [
     "AdminAuth",
     "AdminConfig",
     "AdminCors",
+    "BindConfig",
     "CircuitBreakerConfig",
     "CorsConfig",
     "EndpointConfig",

@@ -35,3 +35,10 @@ class GatewayConfig:
     log_level: LogLevel = "INFO"
     logging: LoggingConfig = field(factory=LoggingConfig)
     tracing: TracingConfig = field(factory=TracingConfig)
+
+    @property
+    def management_addresses(self) -> tuple[str, ...]:
+        """Where the management API listens: at its own address, or at all of the proxy's."""
+        if self.admin.bind is not None:
+            return (self.admin.bind,)
+        return tuple(bind.address for bind in self.server.bind)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from attrs import field, frozen
 
-from trio_gateway.config.addresses import Bind, Network, PathPrefix
+from trio_gateway.config.addresses import Bind, Network, PathPrefix, bind_address
 from trio_gateway.config.values import Bytes, BytesOrZero, Count, CountOrZero, Seconds
 
 
@@ -33,10 +35,22 @@ class Limits:
 
 
 @frozen
+class BindConfig:
+    """An item of `server.bind`: a listener. Where a string stands for it, that is its address."""
+
+    address: Bind
+
+
+def listener(address: str) -> BindConfig:
+    """The listener that a string stands for. Raises ValueError with the end of a sentence."""
+    return BindConfig(bind_address(address))
+
+
+@frozen
 class ServerConfig:
     """`server`: listeners and their limits."""
 
-    bind: tuple[Bind, ...] = ("0.0.0.0:8000",)
+    bind: tuple[Annotated[BindConfig, listener] | BindConfig, ...] = (BindConfig("0.0.0.0:8000"),)
     prefix: PathPrefix = "/orchestrator"  # begins with "/", has no "/" at its end
     h2c: bool = False
     trusted_proxies: tuple[Network, ...] = ()
