@@ -289,5 +289,5 @@ async def test_no_reply_ever_meets_another_request(autojump_clock: object) -> No
         async with trio.open_nursery() as nursery:
             for number in range(32):
                 nursery.start_soon(visitor, here, number)
-        assert matched > 800
+        assert matched > 700  # of 1 920; the rest was cut, refused or given up
         await baseline(here)
