@@ -33,12 +33,12 @@ from trio_gateway.errors import GatewayError, ShuttingDown
 from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.observe.loop import watch_loop
 from trio_gateway.proxy.exchange import Exchange
-from trio_gateway.proxy.network import Address, Listener, Network, RealNetwork
+from trio_gateway.proxy.network import Address, Network, RealNetwork
 from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.proxy.serve import record_refusal, serve
 from trio_gateway.server.hypercorn import HypercornDoor
 from trio_gateway.server.ingress import Ingress
-from trio_gateway.server.listener import Server
+from trio_gateway.server.listener import Bound, Server
 
 log = structlog.get_logger("trio_gateway")
 
@@ -72,7 +72,7 @@ class _Front:
     role: Role
     server: Server
     door: HypercornDoor
-    listeners: list[Listener]
+    bound: list[Bound]
 
 
 class Gateway:
@@ -149,12 +149,12 @@ class Gateway:
     async def _serve(self) -> None:
         async with trio.open_nursery() as serving:
             for front in self._fronts:
-                serving.start_soon(front.server.serve, front.listeners)
+                serving.start_soon(front.server.serve, front.bound)
 
     def _close(self) -> None:
         for front in self._fronts:
-            for listener in front.listeners:
-                listener.close()
+            for bound in front.bound:
+                bound.listener.close()
         self.runtime.close()
         self.store.close()
 
@@ -163,12 +163,12 @@ class Gateway:
     async def _bind(self) -> None:
         for bind, role in listeners(self.config):
             front = self._front(role)
-            bound = await self.network.listen(*split_bind(bind.address))
-            front.listeners.extend(bound)
+            opened = await self.network.listen(*split_bind(bind.address))
+            front.bound.extend(Bound(listener, bind) for listener in opened)
             if role in ("shared", "proxy"):
-                self.addresses += [listener.address for listener in bound]
+                self.addresses += [listener.address for listener in opened]
             if role in ("shared", "admin"):
-                self.store.note_addresses(_address_text(listener.address) for listener in front.listeners)
+                self.store.note_addresses(_address_text(bound.listener.address) for bound in front.bound)
 
     def _front(self, role: Role) -> _Front:
         """The front of a role: one server for all its listeners."""

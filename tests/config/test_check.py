@@ -18,6 +18,10 @@ WRONG = [
         "1:18: server.prefix: would hide paths of the management API; it needs admin.bind",
     ),
     ("server: {bind: ['a:1', {address: 'A:1'}]}", "1:24: server.bind[1]: is listed twice"),
+    (
+        "server: {bind: [{address: 'a:1', proxy_protocol: yes}]}",
+        "1:50: server.bind[0].proxy_protocol: needs server.trusted_proxies: who is believed",
+    ),
     ("server: {prefix: /}", "1:18: server.prefix: `/` needs admin.bind: it would hide the management API"),
     ("server: {bind: ['a:1']}\nadmin: {bind: 'A:1'}", "2:15: admin.bind: is an address of server.bind"),
     (
@@ -79,6 +83,7 @@ WRONG = [
 RIGHT = [
     "server: {bind: ['a:0', 'a:0', 'a:1', 'b:1']}",
     "server: {prefix: /healthy}",
+    "server: {bind: [{address: 'a:1', proxy_protocol: yes}], trusted_proxies: [10.0.0.1]}",
     "server: {prefix: /}\nadmin: {bind: 'a:1'}",
     "server: {prefix: /health}\nadmin: {bind: 'a:1'}\nmetrics: {path: /health2/m, bind: 'a:2'}",
     "server: {bind: ['a:0']}\nadmin: {bind: 'a:0'}\nmetrics: {bind: 'a:0'}",

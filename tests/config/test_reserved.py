@@ -19,7 +19,6 @@ REFUSED = [
     "server: {limits: {streams: 5}}",
     "server: {bind: ['unix:/run/gateway.sock']}",
     "server: {bind: ['fd://3']}",
-    "server: {bind: [{address: '0.0.0.0:80', proxy_protocol: true}]}",
     "server: {bind: [{address: '0.0.0.0:80', tls: false}]}",
     "tracing: {otlp: {}}",
     "timeouts: {per_try: 1s}",

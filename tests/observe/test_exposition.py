@@ -11,7 +11,7 @@ from attrs import define, field
 from tests.observe.scrape import families, scraped, served, value
 from trio_gateway.domain.breaker import State, Transition
 from trio_gateway.observe.exposition import render
-from trio_gateway.observe.metrics import Metrics, PoolStatistics, PoolStats
+from trio_gateway.observe.metrics import REFUSALS, Metrics, PoolStatistics, PoolStats
 
 
 @define
@@ -215,13 +215,12 @@ def test_the_gateways_own_counters() -> None:
     metrics = Metrics(access_lines_dropped=lambda: 7, config_is_broken=True, config_loaded_at=1e9)
     metrics.connections_accepted += 3
     metrics.connections_active += 2
-    metrics.connections_refused += 1
+    metrics.connections_refused["connections"] += 1
     metrics.handler_errors += 4
     metrics.config_reload_failures += 5
     shown = {
         "connections_accepted_total": 3,
         "connections_active": 2,
-        "connections_refused_total": 1,
         "accept_pauses_total": 0,
         "heads_refused_total": 0,
         "handler_errors_total": 4,
@@ -232,6 +231,8 @@ def test_the_gateways_own_counters() -> None:
         "access_lines_dropped_total": 7,
     }
     assert {name: value(metrics, name) for name in shown} == shown
+    refused = {reason: value(metrics, "connections_refused_total", reason=reason) for reason in REFUSALS}
+    assert refused == {**dict.fromkeys(REFUSALS, 0), "connections": 1}
 
 
 def test_the_loop() -> None:

@@ -15,12 +15,14 @@ from tests.support.client import RawClient, request
 from tests.support.gateway import GATEWAY, world
 from tests.support.lane import USERS, gateway
 from tests.support.upstream import Wire
-from trio_gateway.config.model import GatewayConfig
+from trio_gateway.config.model import BindConfig, GatewayConfig
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import MemoryNetwork, RealNetwork
 from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.server.lane import Lane
-from trio_gateway.server.listener import Server, connection_cap, raise_descriptor_limit
+from trio_gateway.server.listener import Bound, Server, connection_cap, raise_descriptor_limit
+
+BIND = BindConfig("127.0.0.1:8000")
 
 
 class NoDoor:
@@ -94,7 +96,7 @@ async def test_connections_beyond_the_cap_are_refused(autojump_clock: object) ->
         assert await third.link.receive() == b""
         third.link.close()
         metrics = here.gateway.runtime.metrics
-        assert (metrics.connections_accepted, metrics.connections_refused) == (2, 1)
+        assert (metrics.connections_accepted, metrics.connections_refused["connections"]) == (2, 1)
         first.link.close()
         await trio.testing.wait_all_tasks_blocked()
         assert (await here.get(USERS)).status == 200
@@ -120,7 +122,7 @@ async def test_without_descriptors_accepting_pauses(autojump_clock: object) -> N
     server = server_over(MemoryNetwork())
     listener = Accepting([OSError(number, "none") for number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS)])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve, [listener])
+        nursery.start_soon(server.serve, [Bound(listener, BIND)])
         await trio.sleep(0.25)
         assert (listener.accepted, server.metrics.accept_pauses) == (3, 3)
         await trio.sleep(0.1)
@@ -136,7 +138,7 @@ async def test_a_connection_that_fails_while_it_is_accepted_costs_only_itself(
     server = server_over(MemoryNetwork())
     listener = Accepting([OSError(number, "gone")])
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve, [listener])
+        nursery.start_soon(server.serve, [Bound(listener, BIND)])
         await trio.sleep(0.5)
         assert listener.accepted == 2
         server.close_listeners()
@@ -147,10 +149,10 @@ async def test_closing_the_listeners_ends_serve(steps: int) -> None:
     """On real sockets, whatever the accept loop is doing just then with a connection that came."""
     network = RealNetwork()
     server = server_over(network)
-    (listener,) = listeners = await network.listen("127.0.0.1", 0)
+    (listener,) = await network.listen("127.0.0.1", 0)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve, listeners)
+            nursery.start_soon(server.serve, [Bound(listener, BIND)])
             await trio.testing.wait_all_tasks_blocked()
             link = await network.connect(*listener.address)
             for _ in range(steps):

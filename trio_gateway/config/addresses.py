@@ -14,6 +14,9 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from trio_gateway.config.problems import NOT_AVAILABLE
 
+UNIX_PEER = "unix:"
+"""What stands for the address of everybody who comes through a Unix socket, as in nginx."""
+
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
 _ILLEGAL = re.compile(r"[\x00-\x20\x7f\\]")

@@ -66,6 +66,8 @@ def _listeners(config: GatewayConfig) -> Iterator[Finding]:
     for index, address in enumerate(addresses):
         if address in addresses[:index] and not address.endswith(":0"):
             yield ("server", "bind", index), "is listed twice"
+        if config.server.bind[index].proxy_protocol and not config.server.trusted_proxies:
+            yield ("server", "bind", index, "proxy_protocol"), "needs server.trusted_proxies: who is believed"
 
 
 def _own_listeners(config: GatewayConfig) -> Iterator[Finding]:

@@ -45,7 +45,7 @@ RESERVED_KEYS: dict[type, frozenset[str]] = {
     EndpointTimeouts: frozenset(("per_try", "queue")),
     CircuitBreakerConfig: frozenset(("failover_endpoint", "fallback_on")),
     ServerConfig: frozenset(("tls",)),
-    BindConfig: frozenset(("proxy_protocol", "tls")),
+    BindConfig: frozenset(("tls",)),
     Limits: frozenset(("connections_per_client", "streams")),
     TracingConfig: frozenset(("otlp",)),
 }

@@ -80,9 +80,11 @@ def _gateway(metrics: Metrics) -> Iterator[str]:
     name = f"{_PREFIX}_connections"
     yield counter(f"{name}_accepted_total", "Client connections accepted.", metrics.connections_accepted)
     yield gauge(f"{name}_active", "Client connections open now.", metrics.connections_active)
-    yield counter(
-        f"{name}_refused_total", "Client connections closed at a limit.", metrics.connections_refused
-    )
+    refused = [
+        f'{name}_refused_total{{reason="{reason}"}} {count}\n'
+        for reason, count in metrics.connections_refused.copy().items()
+    ]
+    yield family(f"{name}_refused_total", "counter", "Client connections closed unserved.", refused)
     yield counter(
         f"{_PREFIX}_accept_pauses_total",
         "Pauses of accepting, for want of descriptors.",

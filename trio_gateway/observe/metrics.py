@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from attrs import define, field, frozen
 
@@ -31,6 +31,10 @@ _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"O
 _OTHER = b"other"
 
 CheckResult = Literal["passed", "failed", "timed_out"]
+Refusal = Literal["connections", "proxy_header"]
+
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
+"""Why a connection is closed unserved."""
 
 
 def _one_more_than(bounds: tuple[float, ...]) -> list[int]:
@@ -161,7 +165,7 @@ class Metrics:
 
     connections_accepted: int = 0
     connections_active: int = 0
-    connections_refused: int = 0
+    connections_refused: dict[Refusal, int] = field(factory=lambda: dict.fromkeys(REFUSALS, 0))
     accept_pauses: int = 0  # for want of descriptors
     heads_refused: int = 0  # what came was no servable request
     handler_errors: int = 0  # exceptions that a connection's guard caught

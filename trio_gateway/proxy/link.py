@@ -89,6 +89,13 @@ class Link:
         except (BlockingIOError, InterruptedError):
             return None
 
+    def peek_nowait(self, size: int) -> bytes | None:
+        """Like `receive_nowait`, but what is there stays there. Of the socket's own bytes, below TLS."""
+        try:
+            return self._sock.recv(size, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return None
+
     async def receive(self, size: int = READ_SIZE) -> bytes:
         """The next bytes, b"" at the end of the stream. Raises OSError. Cancelling loses nothing."""
         while True:

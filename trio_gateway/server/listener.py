@@ -6,17 +6,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import resource
+from collections.abc import Sequence
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
+from trio_gateway.config.model import BindConfig
 from trio_gateway.observe.metrics import Metrics
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import Listener
 from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.server.lane import Door, Lane
+from trio_gateway.server.opening import read_proxy_header
+from trio_gateway.wire.proxy_protocol import BadProxyHeader
 
 log = structlog.get_logger("trio_gateway.server")
 
@@ -43,6 +48,14 @@ def connection_cap(configured: int, descriptors: int) -> int:
     return max(1, min(configured, (descriptors - 64) // 2))
 
 
+@frozen(eq=False)
+class Bound:
+    """A listener, and what its connections begin with."""
+
+    listener: Listener
+    config: BindConfig
+
+
 @define(eq=False)
 class Server:
     """Serves connections from any number of listeners until it is drained or cancelled."""
@@ -54,7 +67,8 @@ class Server:
     draining: bool = False  # replies say `Connection: close`
     closing: bool = False  # the listeners are closed, and connections close when they carry nothing
     lanes: set[Lane] = field(factory=set)
-    _listeners: list[Listener] = field(factory=list)
+    _bound: Sequence[Bound] = ()
+    _silent_until: float = -math.inf
     _connections: trio.Nursery = field(init=False)
 
     @property
@@ -62,21 +76,21 @@ class Server:
         """Where connections are counted."""
         return self.runtime.metrics
 
-    async def serve(self, listeners: list[Listener]) -> None:
+    async def serve(self, bound: Sequence[Bound]) -> None:
         """Accept until `close_listeners`, then wait for the connections; returns when none is left."""
-        self._listeners = listeners
+        self._bound = bound
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sweep)
             async with trio.open_nursery() as connections:
                 self._connections = connections
-                for listener in listeners:
-                    connections.start_soon(self._accept, listener)
+                for each in bound:
+                    connections.start_soon(self._accept, each)
             nursery.cancel_scope.cancel()
 
-    async def _accept(self, listener: Listener) -> None:
+    async def _accept(self, bound: Bound) -> None:
         while True:
             try:
-                link = await listener.accept()
+                link = await bound.listener.accept()
             except trio.ClosedResourceError:
                 return
             except OSError as error:
@@ -89,13 +103,13 @@ class Server:
                 else:  # accept(2) reports the network errors of a connection that is gone by now
                     await trio.lowlevel.checkpoint()
             else:
-                self._admit(link)
+                self._admit(link, bound.config)
                 await trio.lowlevel.checkpoint()  # a flood of connections must not starve the others
 
-    def _admit(self, link: Link) -> None:
+    def _admit(self, link: Link, bind: BindConfig) -> None:
         cap = connection_cap(self.runtime.plan.config.server.limits.connections, self.descriptors)
         if len(self.lanes) >= cap:
-            self.metrics.connections_refused += 1
+            self.metrics.connections_refused["connections"] += 1
             with contextlib.suppress(OSError):
                 link.send_nowait(_REFUSAL)
                 link.receive_nowait()  # a close over unread bytes is a reset, which may eat the answer
@@ -104,21 +118,39 @@ class Server:
         lane = Lane(link, self.runtime, self.door, self.is_draining, proxies=self.proxies)
         self.lanes.add(lane)
         self.metrics.connections_accepted += 1
-        self.metrics.connections_active = len(self.lanes)
-        self._connections.start_soon(self._guard, lane)
+        self.metrics.connections_active += 1
+        self._connections.start_soon(self._guard, lane, bind)
 
-    async def _guard(self, lane: Lane) -> None:
+    async def _guard(self, lane: Lane, bind: BindConfig) -> None:
         try:
+            await self._open(lane, bind)
             await lane.run()
         except OSError:
             pass  # the peer ended it, or our sweep did
+        except BadProxyHeader as error:
+            self.metrics.connections_refused["proxy_header"] += 1
+            self._complain(lane.link.peer[0], error)
         except Exception as bug:
             self.metrics.handler_errors += 1
             log.exception("connection failed", peer=lane.link.peer[0], exc_info=bug)
         finally:
             lane.link.close()
             self.lanes.discard(lane)
-            self.metrics.connections_active = len(self.lanes)
+            self.metrics.connections_active -= 1
+
+    async def _open(self, lane: Lane, bind: BindConfig) -> None:
+        """Take what comes before the first request; the sweep ends who takes too long."""
+        if bind.proxy_protocol:
+            server = self.runtime.plan.config.server
+            lane.due = trio.current_time() + server.timeouts.head
+            await read_proxy_header(lane.link, server.trusted_proxies)
+
+    def _complain(self, peer: str, error: BadProxyHeader) -> None:
+        """Tell of a refused header, once a second: anybody can send many."""
+        now = trio.current_time()
+        if now >= self._silent_until:
+            self._silent_until = now + 1.0
+            log.warning("a connection's PROXY header was refused", peer=peer, error=str(error))
 
     async def _sweep(self) -> None:
         while True:
@@ -145,11 +177,11 @@ class Server:
 
     def close_listeners(self) -> None:
         """Accept what stands in the backlog and then no more; close the connections that carry nothing."""
-        for listener in self._listeners:
+        for bound in self._bound:
             with contextlib.suppress(OSError):
-                while (link := listener.accept_nowait()) is not None:
-                    self._admit(link)
-            listener.close()
+                while (link := bound.listener.accept_nowait()) is not None:
+                    self._admit(link, bound.config)
+            bound.listener.close()
         self.closing = True
         self._close_idle()
 

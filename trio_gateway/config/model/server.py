@@ -39,6 +39,7 @@ class BindConfig:
     """An item of `server.bind`: a listener. Where a string stands for it, that is its address."""
 
     address: Bind
+    proxy_protocol: bool = False  # each connection begins with a PROXY header, from trusted_proxies alone
 
 
 def listener(address: str) -> BindConfig:
