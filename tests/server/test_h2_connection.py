@@ -6,7 +6,10 @@ import h2.connection
 import pytest
 from h2.config import H2Configuration
 from h2.events import ConnectionTerminated, DataReceived, RemoteSettingsChanged, StreamEnded, WindowUpdated
+from h2.exceptions import DenialOfServiceError
 from h2.settings import SettingCodes
+from hpack import Encoder
+from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame
 
 from trio_gateway.server.h2_connection import MAX_STREAMS, STREAM_WINDOW, ClientConnection, FloodAccount
 
@@ -114,6 +117,34 @@ def test_the_encoders_table_is_bounded() -> None:
     server.receive_data(client.data_to_send())
     server.bound_encoder()
     assert server.encoder.header_table_size == 4096
+
+
+def test_long_values_are_not_compressed() -> None:
+    """Huffman's code in Python takes seconds for a head that an upstream may send: ours is plain."""
+    client, server = opened()
+    client.send_headers(1, HEAD, end_stream=True)
+    server.receive_data(client.data_to_send())
+    server.send_headers(1, [(b":status", b"200"), (b"x", b"\xff" * 64_000)])
+    sent = server.data_to_send()
+    assert 64_000 < len(sent) < 64_200
+    assert b"\xff" * 16_000 in sent
+
+
+@pytest.mark.parametrize(("length", "taken"), [(2 * 32_768 - 100, True), (2 * 32_768 + 1, False)])
+def test_a_section_is_not_unpacked_beyond_a_length(length: int, taken: bool) -> None:
+    """Reading Huffman's code takes time in proportion: a section over several frames has a limit, too."""
+    _, server = opened()
+    section = Encoder().encode([*HEAD, (b"x", b"y" * length)], huffman=False)
+    pieces = [section[at : at + 16_384] for at in range(0, len(section), 16_384)]
+    frames: list[Frame] = [HeadersFrame(1, pieces[0])]
+    frames += [ContinuationFrame(1, piece) for piece in pieces[1:]]
+    frames[-1].flags.add("END_HEADERS")
+    data = b"".join(frame.serialize() for frame in frames)
+    if taken:
+        assert server.receive_data(data)
+    else:
+        with pytest.raises(DenialOfServiceError):
+            server.receive_data(data)
 
 
 def test_the_account_is_overdrawn_by_a_burst() -> None:
