@@ -55,6 +55,7 @@ def test_splits(raw: bytes, parts: tuple[bytes, bytes | None, bytes | None]) -> 
         b"http://example.com\\@evil/",
         b"http://[::1/",
         b"http://a:b/",
+        b"http://a:123456/",
         b" /a",
     ],
 )

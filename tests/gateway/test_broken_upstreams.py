@@ -39,6 +39,7 @@ INVALID = {
     "no colon": H + b"Nonsense\r\nContent-Length: 0\r\n\r\n",
     "NUL": H + b"X: \x00\r\nContent-Length: 0\r\n\r\n",
     "bare CR": H + b"X: a\rY: b\r\nContent-Length: 0\r\n\r\n",
+    "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
     "a huge head": H + b"X: " + b"x" * 70_000 + b"\r\nContent-Length: 0\r\n\r\n",
     "201 fields": H + b"X: 1\r\n" * 200 + b"Content-Length: 0\r\n\r\n",
     "101 unasked": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",

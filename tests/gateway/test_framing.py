@@ -214,6 +214,12 @@ async def test_trailers_of_an_upload_go_on(door: Door) -> None:
 # ---- interim and early replies ----------------------------------------------------------------------
 
 
+NOT_THE_CLIENTS = (
+    b"Connection: X-Mine\r\nX-Mine: 1\r\nKeep-Alive: x\r\nProxy-Authenticate: x\r\nServer: x\r\n"
+    b"X-Endpoint-ID: forged\r\nX-Request-ID: forged\r\nSet-Cookie: a=b\r\n\r\n"
+)
+
+
 async def test_early_hints_reach_the_client(door: Door) -> None:
     """103 passes with its fields when it comes; a 100 that nobody asked for does not."""
 
@@ -223,7 +229,7 @@ async def test_early_hints_reach_the_client(door: Door) -> None:
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
         )
         await trio.sleep(1)
-        await wire.send(b"HTTP/1.1 103 \r\nLink: </b>\r\nContent-Length: 5\r\n\r\n" + OK)
+        await wire.send(b"HTTP/1.1 103 \r\nLink: </b>\r\nContent-Length: 5\r\n" + NOT_THE_CLIENTS + OK)
         await wire.closed()
 
     async with door.stage(hinting) as stage:

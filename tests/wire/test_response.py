@@ -77,6 +77,8 @@ BAD = {
     "coding on 1.0": head("Transfer-Encoding: chunked", start="HTTP/1.0 200 OK"),
     "folded": head("X: a", " b"),
     "bare LF": b"HTTP/1.1 200 OK\nX: y\r\n\r\n",
+    "bare LF alone": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+    "bare LF so far": b"HTTP/1.1 200 OK\n",
     "control": head("X: a\x02"),
     "too large": head("X: " + "a" * 70_000),
     "too many fields": head(*["a: b"] * 201),

@@ -34,7 +34,15 @@ from trio_gateway.domain.location import LocationRewriter
 from trio_gateway.domain.trace import FIELDS, context_of, new_context
 from trio_gateway.errors import BadRequest, LoopDetected
 
-__all__ = ["Hop", "RawHeaders", "client_address", "compile_request", "compile_response", "request_id"]
+__all__ = [
+    "Hop",
+    "RawHeaders",
+    "client_address",
+    "compile_request",
+    "compile_response",
+    "interim_fields",
+    "request_id",
+]
 
 _RULES_REMEMBERED = 256  # endpoints whose rules drop the same names share one table
 _LOOP = 3  # our own name so often in an inbound Via is a circle, not a chain of gateways
@@ -244,6 +252,19 @@ def compile_response(
     return response_rule
 
 
+def interim_fields(headers: RawHeaders) -> RawHeaders:
+    """What of an interim reply's fields is the client's: neither its connection's nor in our name."""
+    kept: RawHeaders = []
+    nominated = _NONE_NOMINATED
+    for field in headers:
+        fate = _INTERIM_FATES[field[0]]
+        if fate is _CONNECTION:
+            nominated |= connection_options(field[1])
+        elif fate is not _DROP:
+            kept.append(field)
+    return without(kept, nominated) if nominated else kept
+
+
 @lru_cache(maxsize=_RULES_REMEMBERED)
 def _response_fates(dropped: frozenset[bytes], rewrites: bool) -> Fates:
     rewritten = _REWRITTEN if rewrites else {}
@@ -256,6 +277,9 @@ def _response_fates(dropped: frozenset[bytes], rewrites: bool) -> Fates:
         return _DATE if name == b"date" else rewritten.get(name)
 
     return Fates(judge)
+
+
+_INTERIM_FATES = _response_fates(_OURS_TO_CLIENT, False)
 
 
 def _rewritten(

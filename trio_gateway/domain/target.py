@@ -22,7 +22,7 @@ from trio_gateway.errors import BadRequest
 # Graphic ASCII without "#" (and "?" in the path): a space, a control or an octet above 127 never fits.
 _PATH = rb"/[!-\"$->@-~]*"
 _QUERY = rb"(?:\?([!-\"$-~]*))?"
-_HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]*)?"
+_HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::[0-9]{0,5})?"
 
 _origin_form = re.compile(rb"(" + _PATH + rb")" + _QUERY).fullmatch
 _absolute_form = re.compile(rb"(?i:https?)://(" + _HOST + rb")(" + _PATH + rb")?" + _QUERY).fullmatch

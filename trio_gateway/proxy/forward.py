@@ -12,7 +12,7 @@ from collections.abc import Callable
 import trio
 from attrs import frozen
 
-from trio_gateway.domain.headers import Hop
+from trio_gateway.domain.headers import Hop, interim_fields
 from trio_gateway.errors import BadUpstreamReply, ConnectionStale, UpstreamReset, UpstreamTruncated
 from trio_gateway.proxy.exchange import IDEMPOTENT, Body, Exchange, Reply, ReplyBody, RequestBody, may_replay
 from trio_gateway.proxy.link import Link
@@ -174,7 +174,8 @@ async def _pass_interim(exchange: Exchange, head: ResponseHead, count: int) -> N
     if head.status > 101:
         assert exchange.scope is not None
         what, left = exchange.waiting, exchange.scope.deadline - trio.current_time()
-        await exchange.writer.interim(head.status, trailers_to_pass(head.headers))
+        fields = trailers_to_pass(interim_fields(head.headers))
+        await exchange.writer.interim(head.status, fields)
         exchange.wait_for(what, left)  # the time that the client took was not the upstream's
 
 

@@ -8,6 +8,7 @@ setting an attribute costs nothing. One exchange runs at a time, so replies leav
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -38,6 +39,7 @@ _NO_BODY = NoBody()
 _LINGER_BYTES = 256 * 1024
 _LINGER_SECONDS = 2.0
 _PREFACE_HEAD = H2_PREFACE[:18]
+_without_empty_lines = re.compile(rb"\A(?:\r\n)+").sub
 _ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),)
 
 
@@ -106,7 +108,7 @@ class Lane:
             await trio.lowlevel.checkpoint()
         while True:
             if self._buffer.startswith(b"\r\n"):
-                self._buffer = self._buffer.lstrip(b"\r\n")  # RFC 9112 2.2
+                self._buffer = _without_empty_lines(b"", self._buffer)  # RFC 9112 2.2
             if self._buffer:
                 end = find_head(self._buffer, searched, server.limits)
                 if end >= 0:

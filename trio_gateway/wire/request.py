@@ -198,7 +198,7 @@ def _coding_refusal(value: bytes) -> BadRequest | MethodUnknown:
     """501 for codings that may exist, 400 for what can't be one (RFC 9112 6.1, 7)."""
     codings = [coding.strip().lower() for coding in value.split(b",")]
     known = all(_TOKEN.fullmatch(coding) for coding in codings)
-    if not known or b"identity" in codings or codings.count(b"chunked") > 1:
+    if not known or b"identity" in codings or codings.count(b"chunked") > 1 or codings == [b"chunked"]:
         return BadRequest("Malformed Transfer-Encoding")
     return MethodUnknown("Transfer coding not implemented")
 
@@ -210,7 +210,8 @@ def _refusal(head: bytes, reason: str) -> BadRequest | MethodUnknown | VersionNo
         return _coding_refusal(_transfer_encodings(head))
     if "version" in reason:
         return _wrong_version(head)
-    if "method" in reason and len(line) == 3 and _TOKEN.fullmatch(line[0]) and line[0].isupper():
+    well_formed = len(line) == 3 and _TOKEN.fullmatch(line[0]) and line[0].isupper()
+    if "method" in reason and well_formed and _VERSION.fullmatch(line[2]):
         return MethodUnknown("Method not implemented")
     return BadRequest(f"Malformed request: {reason}")
 

@@ -77,6 +77,8 @@ def find_response_head(data: bytes | bytearray, searched: int) -> int:
     end = data.find(END_OF_HEAD, max(0, searched - 3))
     if (len(data) if end < 0 else end) > MAX_HEAD:
         raise BadUpstreamReply(cause="reply head too large")
+    if end < 0 and data.count(b"\n", searched) != data.count(b"\r\n", max(0, searched - 1)):
+        raise BadUpstreamReply(cause="a line of the reply's head ends without CR")
     return end + 4 if end >= 0 else -1
 
 
