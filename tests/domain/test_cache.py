@@ -44,6 +44,7 @@ def fields(reply: CachedReply | None) -> dict[bytes, bytes]:
 def test_only_gets_are_kept(method: bytes, headers: RawHeaders, expected: bool) -> None:
     """A GET is a candidate unless its client forbids storing (RFC 9111 5.2.1.5)."""
     assert cache().wants(method, [HOST, *headers]) is expected
+    assert not cache().wants(method, [HOST, *headers], has_body=True)
 
 
 @pytest.mark.parametrize("status", [200, 203, 204, 206, 301, 304, 404, 500])
@@ -64,6 +65,8 @@ def test_only_200_is_kept(status: int) -> None:
         cache_control(b'private="set-cookie"'),
         cache_control(b"public") + cache_control(b"no-store"),
         [(b"Vary", b"Accept, *")],
+        [(b"Vary", b"Accept, x-forwarded-FOR")],
+        [(b"Vary", b"Via")],
         [(b"SET-COOKIE", b"a=b")],
         [(b"Content-Range", b"bytes 0-1/2")],
         [(b"Content-Length", b"262145")],

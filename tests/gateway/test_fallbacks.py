@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.support.client import Answer
-from tests.support.doors import Cut
+from tests.support.doors import Cut, H2Caller
 from tests.support.moody import Moody
 from tests.support.stage import USERS, Door, Stage
 
@@ -110,6 +110,9 @@ async def test_cached_response(door: Door, reply: bytes) -> None:
         (b"Vary: *\r\n", (), False),
         (b"", ("Authorization: x",), False),
         (b"", ("Cookie: x",), False),
+        (b"", ("X-API-Key: x",), False),
+        (b"Vary: Accept, X-Forwarded-For\r\n", (), False),
+        (b"Vary: Via\r\n", (), False),
         (b"Cache-Control: public\r\n", ("Authorization: x",), True),
     ],
 )
@@ -131,6 +134,28 @@ async def test_replies_are_kept_apart_by_what_they_vary_on(door: Door) -> None:
         assert (await stage.get("", "accept-language: de")).status == 200
         assert (await stage.get("", "Accept-Language: en")).status == 503
         assert (await stage.get()).status == 503
+
+
+async def test_a_get_with_a_body_is_another_get(door: Door) -> None:
+    """A search by GET is neither kept for who asks without its body nor answered with what they got."""
+    async with door.stage(Moody(GOOD % b""), config("cached_response")) as stage:
+        assert (await stage.fetch("GET", USERS + "/search", body=b"mine")).status == 200
+        assert (await stage.get("/plain")).status == 200
+        trip(stage)
+        assert (await stage.get("/search")).status == 503
+        assert (await stage.get("/plain")).status == 200
+        assert (await stage.fetch("GET", USERS + "/plain", body=b"mine")).status == 503
+
+
+async def test_a_body_without_a_length_is_a_body(h2: Door) -> None:
+    """HTTP/2 needs no Content-Length, and a small body may be here along with its head."""
+    async with h2.stage(Moody(GOOD % b""), config("cached_response")) as stage:
+        caller = await stage.connect()
+        assert isinstance(caller, H2Caller)
+        client = caller.client
+        assert (await client.fetch(b"GET", USERS.encode(), body=b"mine")).status == 200
+        trip(stage)
+        assert (await client.fetch(b"GET", USERS.encode())).status == 503
 
 
 async def test_half_a_reply_is_not_kept(door: Door) -> None:

@@ -30,7 +30,11 @@ _UNKEPT = frozenset(  # RFC 9111 3.1, and what is made anew for each client
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authentication-info te trailer "
     b"transfer-encoding upgrade content-length age".split()
 )
-_CREDENTIALS = (b"authorization", b"cookie")
+_CREDENTIALS = (b"authorization", b"cookie", b"x-api-key")
+_NOT_THE_CLIENTS = frozenset(  # what an upstream reads in these says nothing of what the client sent
+    b"forwarded via traceparent x-real-ip x-request-id x-forwarded-for x-forwarded-proto x-forwarded-host "
+    b"x-forwarded-port x-forwarded-prefix".split()
+)
 _SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 _QUOTED = rb'"(?:[^"\\]|\\.)*"?'
 _DIRECTIVE = re.compile(_QUOTED + rb'|([^\s=,;"]+)(?:\s*=\s*(' + _QUOTED + rb"|[^\s,]*))?")
@@ -102,9 +106,12 @@ class FallbackCache:
     def __len__(self) -> int:
         return sum(len(resource.replies) for resource in self._resources.values())
 
-    def wants(self, method: bytes, request_headers: RawHeaders) -> bool:
-        """Whether a reply to this request could be kept at all: a GET without `no-store`."""
-        return method == b"GET" and b"no-store" not in _directives(request_headers)
+    def wants(self, method: bytes, request_headers: RawHeaders, *, has_body: bool = False) -> bool:
+        """Whether a reply to this request could be kept at all: a GET without `no-store` and without a body.
+
+        A body may have made the reply what it is (searches do that), and no key knows bodies.
+        """
+        return method == b"GET" and not has_body and b"no-store" not in _directives(request_headers)
 
     def storable(
         self,
@@ -117,7 +124,8 @@ class FallbackCache:
         """Whether this reply may be kept once its body is complete."""
         if status != 200 or _has(reply_headers, (b"set-cookie", b"content-range")):
             return False
-        if b"*" in _vary_of(reply_headers) or self._too_long(reply_headers):
+        vary = _vary_of(reply_headers)
+        if b"*" in vary or not vary.isdisjoint(_NOT_THE_CLIENTS) or self._too_long(reply_headers):
             return False
         directives = _directives(reply_headers)
         if not _FORBIDDING.isdisjoint(directives):

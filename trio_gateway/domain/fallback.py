@@ -38,6 +38,7 @@ class RefusedRequest:
     rest: bytes
     query: bytes | None
     headers: RawHeaders = field(repr=False)
+    has_body: bool = False
     client_certificate: bool = False
 
 
@@ -125,7 +126,7 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 
 
 def _cached(cache: FallbackCache, request: RefusedRequest, now: float) -> FallbackReply | None:
-    if request.method != b"GET":
+    if request.method != b"GET" or request.has_body:
         return None
     kept = cache.lookup(request.target, request.headers, now, client_certificate=request.client_certificate)
     return None if kept is None else FallbackReply(kept.status, [*kept.headers, _MARK], kept.body)

@@ -197,6 +197,11 @@ class Exchange:
         """The head of the final reply has left: the status can't change any more."""
         return self.writer.committed
 
+    @property
+    def has_body(self) -> bool:
+        """The request brought a body or may bring one yet."""
+        return self.request.has_body or self.body.received > 0
+
     def wait_for(self, what: Wait, seconds: float) -> None:
         """Move the one deadline: from now on the exchange waits for `what`, this long.
 

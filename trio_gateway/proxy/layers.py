@@ -71,7 +71,13 @@ def fallback_of(
         now = trio.current_time()
         request = exchange.request
         refused = RefusedRequest(
-            endpoint_id, request.method, request.target, exchange.rest, exchange.query, request.headers
+            endpoint_id,
+            request.method,
+            request.target,
+            exchange.rest,
+            exchange.query,
+            request.headers,
+            exchange.has_body,
         )
         kept = fall_back(
             config, cache, refused, retry_after=breaker.retry_after(now), now=now, wall_time=time.time()
@@ -89,9 +95,8 @@ def recorded(handler: Handler, cache: FallbackCache) -> Handler:
         reply = await handler(exchange)
         request = exchange.request
         cache.invalidate(request.method, request.target, request.headers, reply.status)
-        if cache.wants(request.method, request.headers) and cache.storable(
-            request.headers, reply.status, reply.headers
-        ):
+        wanted = cache.wants(request.method, request.headers, has_body=exchange.has_body)
+        if wanted and cache.storable(request.headers, reply.status, reply.headers):
             reply.body = RecordedBody(reply.body, cache, exchange, reply)
         return reply
 
