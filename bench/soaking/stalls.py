@@ -102,7 +102,11 @@ class Rig:
 
 
 def _config(port: int, endpoints: int, change: int) -> str:
-    lines = ['server: {bind: ["127.0.0.1:0"]}', f"admin: {{auth: {{jwt: {{secret: {_SECRET}}}}}}}", "endpoints:"]
+    lines = [
+        'server: {bind: ["127.0.0.1:0"]}',
+        f"admin: {{auth: {{jwt: {{secret: {_SECRET}}}}}}}",
+        "endpoints:",
+    ]
     for n in range(endpoints):
         lines += [
             f"  - url: http://127.0.0.1:{port}/{n}",

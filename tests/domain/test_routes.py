@@ -24,7 +24,7 @@ def router(*endpoints: EndpointConfig, prefix: bytes = b"/orchestrator") -> Rout
     return Router(
         prefix,
         [
-            Route(order, pattern, kind, config.match, order)
+            Route(order, pattern, kind, config.match)
             for order, config in enumerate(endpoints)
             for pattern, kind in routes_of(config)
         ],
@@ -131,7 +131,7 @@ def test_server_prefix(prefix: bytes, before: bytes) -> None:
 @pytest.mark.parametrize("path", [b"/users/7", b"/%75sers//7"])
 def test_kept_prefix(path: bytes) -> None:
     """Without `strip_prefix` the rest begins behind the server's prefix."""
-    routes = Router(b"/orchestrator", [Route(0, b"/users", "name", MatchConfig(), 0, strip_prefix=False)])
+    routes = Router(b"/orchestrator", [Route(0, b"/users", "name", MatchConfig(), strip_prefix=False)])
     assert find(routes, b"/orchestrator" + path) == Match(0, path, b"/orchestrator", b"/users")
 
 

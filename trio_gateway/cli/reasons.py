@@ -53,7 +53,7 @@ def _alone(endpoint: Endpoint, plan: Plan, narrowing: MatchConfig | None = None)
     return Router(
         plan.prefix,
         [
-            Route(endpoint, pattern, kind, narrowing or config.match, 0, config.path.strip_prefix)
+            Route(endpoint, pattern, kind, narrowing or config.match, config.path.strip_prefix)
             for pattern, kind in routes_of(config)
         ],
     )

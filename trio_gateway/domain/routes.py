@@ -1,4 +1,4 @@
-"""Which endpoint a request belongs to: a trie of path segments, compiled from the plan's routes.
+"""Which endpoint a request belongs to: a trie of path segments, made of the plan's routes.
 
 A lookup walks the trie as deep as the path fits and reads the answer off the last node. Each node
 knows, in order of preference, the tables of routes that apply there: its own and its ancestors',
@@ -6,39 +6,36 @@ named routes first (the old gateway's rule: `/{version}/{name}`, then `/{name}`)
 prefixes, longest first. Nearly always the first route of the first table has no further condition; the
 node then holds it as its `sure` answer. Within a table, routes stand by priority, then in the order of
 the file, and those that name hosts are found by host. So the cost depends on the path and on routes
-that share one pattern and one host, never on how many routes there are.
+that share one pattern and one host, never on how many routes there are. The same goes for a change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Generic, Literal, TypeVar
+from collections.abc import Generator, Iterable, Mapping
+from copy import copy
+from typing import Generic
 
-from attrs import Factory, define, frozen
+from attrs import define, frozen
 
 from trio_gateway.config.model import EndpointConfig, MatchConfig
 from trio_gateway.domain.fields import RawHeaders
-from trio_gateway.domain.narrowing import Condition, bare_host, compile_condition, host_keys
+from trio_gateway.domain.narrowing import bare_host, compile_condition
 from trio_gateway.domain.target import match_segments, needs_care, raw_rest
+from trio_gateway.domain.trie import Edit, Kind, Node, Rule, T, Table
 from trio_gateway.errors import BadRequest
-
-T = TypeVar("T")
-Kind = Literal["name", "match"]
 
 
 @frozen
 class Route(Generic[T]):
     """One way to reach `value`: a path `pattern` under the server's prefix, narrowed by `match`.
 
-    `order` is the endpoint's place in the file; it decides where all else is equal. Without `strip_prefix`
-    the pattern belongs to the rest, and only the server's prefix is consumed.
+    Without `strip_prefix` the pattern belongs to the rest, and only the server's prefix is consumed.
     """
 
     value: T
     pattern: bytes
     kind: Kind
     match: MatchConfig
-    order: int
     strip_prefix: bool = True
 
 
@@ -71,15 +68,61 @@ def pattern_of(path: str) -> bytes:
 
 
 class Router(Generic[T]):
-    """An immutable matcher over `routes`, all under `prefix` (`/orchestrator`; empty or "/" for none)."""
+    """An immutable matcher over `routes`, all under `prefix` (`/orchestrator`; empty or "/" for none).
 
-    def __init__(self, prefix: bytes, routes: Iterable[Route[T]]) -> None:
-        server = pattern_of(prefix.decode()).rstrip(b"/")
-        self._prefix_segments = server.count(b"/")
-        self._root: _Node[T] = _Node()
-        for route in routes:
-            _insert(self._root, server, route)
-        self._depth = _finish(self._root)
+    Where all else is equal, the value whose route comes first is taken.
+    """
+
+    def __init__(self, prefix: bytes, routes: Iterable[Route[T]] = ()) -> None:
+        self._server = pattern_of(prefix.decode()).rstrip(b"/")
+        self._prefix_segments = self._server.count(b"/")
+        self._root: Node[T] = Node()
+        self._depth = 0
+        listed = [*routes]
+        places: dict[T, int] = {}
+        for route in listed:
+            places.setdefault(route.value, len(places))
+        for _ in self._grow((), listed, places):
+            pass
+
+    def edited(
+        self, gone: Iterable[Route[T]], come: Iterable[Route[T]], places: Mapping[T, int]
+    ) -> Generator[None, None, Router[T]]:
+        """This matcher without the routes that are `gone` and with those that `come`, made in steps.
+
+        `places` are the values' places now. Among the values that stay, none has passed another.
+        """
+        router = copy(self)
+        yield from router._grow(gone, come, places)
+        return router
+
+    def _grow(
+        self, gone: Iterable[Route[T]], come: Iterable[Route[T]], places: Mapping[T, int]
+    ) -> Generator[None, None, None]:
+        edit = Edit(self._root, places)
+        for route in gone:
+            edit.remove(self._path(route), route.kind, route.value)
+            yield
+        for route in come:
+            edit.add(self._path(route), route.kind, self._rule(route, places[route.value]))
+            yield
+        depth = yield from edit.finish()
+        self._root, self._depth = edit.root, max(self._depth, depth)
+
+    def _path(self, route: Route[T]) -> bytes:
+        return self._server + route.pattern.rstrip(b"/")
+
+    def _rule(self, route: Route[T], place: int) -> Rule[T]:
+        prefix = self._path(route) if route.strip_prefix else self._server
+        return Rule(
+            value=route.value,
+            pattern=route.pattern,
+            prefix=prefix,
+            length=len(prefix),
+            rank=(-route.match.priority, place),
+            hosts=frozenset(bare_host(host.encode()) for host in route.match.hosts),
+            condition=compile_condition(route.match),
+        )
 
     def match(
         self, method: bytes, path: bytes, query: bytes | None, host: bytes, headers: RawHeaders
@@ -116,7 +159,7 @@ class Router(Generic[T]):
         rest = raw_rest(path, rule.prefix.count(b"/"))
         return Match(rule.value, rest, path[: len(path) - len(rest)], rule.pattern)
 
-    def _tables(self, segments: list[bytes]) -> tuple[_Table[T], ...]:
+    def _tables(self, segments: list[bytes]) -> tuple[Table[T], ...]:
         node = self._root
         for segment in segments:
             child = node.children.get(segment)
@@ -131,87 +174,9 @@ def _slashes_decoded(segments: list[bytes]) -> list[bytes]:
     return [b"", *filter(None, b"/".join(segments).replace(b"%2F", b"/").split(b"/"))]
 
 
-@define(eq=False)
-class _Rule(Generic[T]):
-    value: T
-    pattern: bytes
-    prefix: bytes
-    length: int
-    rank: tuple[int, int]
-    condition: Condition | None
-
-
-@define(eq=False)
-class _Table(Generic[T]):
-    """The routes of one pattern and kind, by rank: `anywhere` on every host, the others by host."""
-
-    anywhere: list[_Rule[T]] = Factory(list)
-    by_host: dict[bytes, list[_Rule[T]]] = Factory(dict)
-
-    def candidates(self, host: bytes) -> list[_Rule[T]]:
-        if not self.by_host:
-            return self.anywhere
-        named = [rule for key in host_keys(host) for rule in self.by_host.get(key, ())]
-        return sorted([*named, *self.anywhere], key=_rank) if named else self.anywhere
-
-
-@define(eq=False)
-class _Node(Generic[T]):
-    children: dict[bytes, _Node[T]] = Factory(dict)
-    own: dict[Kind, _Table[T]] = Factory(dict)
-    named: tuple[_Table[T], ...] = ()
-    matched: tuple[_Table[T], ...] = ()
-    tables: tuple[_Table[T], ...] = ()
-    sure: _Rule[T] | None = None
-
-
-def _rank(rule: _Rule[T]) -> tuple[int, int]:
-    return rule.rank
-
-
-def _insert(root: _Node[T], server: bytes, route: Route[T]) -> None:
-    path = server + route.pattern.rstrip(b"/")
-    node = root
-    for segment in path.split(b"/"):
-        node = node.children.setdefault(segment, _Node())
-    prefix = path if route.strip_prefix else server
-    rank = (-route.match.priority, route.order)
-    rule = _Rule(route.value, route.pattern, prefix, len(prefix), rank, compile_condition(route.match))
-    table = node.own.setdefault(route.kind, _Table())
-    for key in {bare_host(host.encode()) for host in route.match.hosts}:
-        table.by_host.setdefault(key, []).append(rule)
-    if not route.match.hosts:
-        table.anywhere.append(rule)
-
-
-def _finish(root: _Node[T]) -> int:
-    """Sort every table, hand the ancestors' tables down, and return the trie's depth."""
-    level, depth = [root], -1
-    while level:
-        depth += 1
-        for node in level:
-            _settle(node)
-            for child in node.children.values():
-                child.named, child.matched, child.tables = node.named, node.matched, node.tables
-        level = [child for node in level for child in node.children.values()]
-    return depth
-
-
-def _settle(node: _Node[T]) -> None:
-    for table in node.own.values():
-        for rules in (table.anywhere, *table.by_host.values()):
-            rules.sort(key=_rank)
-    if node.own:
-        node.named = (*filter(None, [node.own.get("name")]), *node.named)
-        node.matched = (*filter(None, [node.own.get("match")]), *node.matched)
-        node.tables = node.named + node.matched
-    if node.tables and not node.tables[0].by_host and node.tables[0].anywhere[0].condition is None:
-        node.sure = node.tables[0].anywhere[0]
-
-
 def _choose(
-    tables: tuple[_Table[T], ...], method: bytes, query: bytes | None, host: bytes, headers: RawHeaders
-) -> _Rule[T] | None:
+    tables: tuple[Table[T], ...], method: bytes, query: bytes | None, host: bytes, headers: RawHeaders
+) -> Rule[T] | None:
     for table in tables:
         for rule in table.candidates(host):
             if rule.condition is None or rule.condition(method, query, headers):

@@ -19,8 +19,9 @@ from trio_gateway.domain.cors import Cors, compile_cors
 from trio_gateway.domain.headers import Hop, compile_request, compile_response
 from trio_gateway.domain.location import compile_location
 from trio_gateway.domain.outcome import FailureRule
-from trio_gateway.domain.routes import Kind, routes_of
+from trio_gateway.domain.routes import routes_of
 from trio_gateway.domain.target import join, replace_last
+from trio_gateway.domain.trie import Kind
 from trio_gateway.errors import (
     EndpointDisabled,
     EndpointUnhealthy,

@@ -33,6 +33,11 @@ class LiveState:
     def __attrs_post_init__(self) -> None:
         self.metrics.pools = lambda: {id_: upstream.pool for id_, upstream in self.upstreams.items()}
 
+    def has(self, config: EndpointConfig) -> bool:
+        """Whether a live upstream was made of this very config."""
+        old = self.upstreams.get(config.id)
+        return old is not None and old.config is config
+
     def pool(self, config: EndpointConfig) -> Pool:
         """The pool that an endpoint has or needs. Raises ConfigError for unusable TLS files."""
         old = self._with_same_target(config)

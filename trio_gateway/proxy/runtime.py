@@ -57,7 +57,7 @@ class Runtime:
     _subscribers: list[Callable[[], None]] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
-        self.plan = make_plan(self.config, {})
+        self.plan = in_one_go(make_plan(self.config, {}))
         self.live = LiveState(PoolFactory(self.network), self.metrics, self.events)
         if self.access_log is not None:
             log = self.access_log
@@ -132,11 +132,12 @@ class Runtime:
     ) -> Steps[T]:
         """Edit the registry, then make its entries the plan.
 
-        `fresh` are the configs that the edit brings: what can fail is done with them before it.
+        `fresh` are the configs that the edit brings: what can fail is done with them before it. What was
+        not touched is told by identity and passes as it is.
         """
         pools: dict[str, Pool] = {}
         for each in fresh:
-            if each.id not in pools:  # the first of an id counts
+            if each.id not in pools and not self.live.has(each):  # the first of an id counts
                 pools[each.id] = self.live.pool(each)
             yield
         result = edit()
@@ -148,7 +149,8 @@ class Runtime:
             kept = same_rest and old is not None and old.upstream is upstream
             endpoints[entry.id] = old if kept and old else compile_endpoint(entry.config, upstream, config)
             yield
-        self.plan, self.config = make_plan(config, endpoints), config
+        self.plan = yield from make_plan(config, endpoints, self.plan)
+        self.config = config
         self.live.replace(upstreams)
         self._tell_subscribers()
         return result
