@@ -132,8 +132,8 @@ class Caller:
 
     async def _leave(self, link: Link, talk: Talk) -> None:
         data = talk.bytes()
-        sent = link.send_nowait(data[: self.rng.choice((len(data), len(data) // 2))])
-        if sent:
+        piece = data[: self.rng.choice((len(data), len(data) // 2))]
+        if len(link.send_nowait(piece)) < len(piece):
             await trio.sleep(self.rng.choice((0, 0.001, 0.005)))
         if self.rng.random() < 0.5:
             link.abort()

@@ -18,8 +18,9 @@ from tests.support.upstream import Upstream, Wire
 from trio_gateway.background.dial import Answer, Dial, Enough, ProbeFailed, reason, resource_of, target_of
 from trio_gateway.config.model import EndpointConfig, EndpointTls
 from trio_gateway.domain.health import Check
-from trio_gateway.proxy.link import Link, TlsLink
+from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import MemoryNetwork
+from trio_gateway.proxy.tls_link import TlsLink
 
 URL = "https://a.example/"
 
@@ -49,12 +50,7 @@ async def secure_backend(certificate: trustme.LeafCert) -> AsyncIterator[MemoryN
     certificate.configure_cert(context)
 
     async def script(wire: Wire) -> None:
-        plain = wire.link
-        secure = TlsLink(
-            context.wrap_socket(plain._sock, server_side=True, do_handshake_on_connect=False),
-            plain.peer,
-            plain.local,
-        )
+        secure = TlsLink(wire.link, context)
         try:
             await secure.handshake()
             await secure.receive()

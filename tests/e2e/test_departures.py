@@ -196,7 +196,7 @@ async def _reset_stream_with_bytes_stuck(world: RealWorld, witness: Witness) -> 
 
 async def _push_until_stuck(link: Link) -> None:
     while True:
-        if not link.send_nowait(bytes(64 * 1024)):
+        if link.send_nowait(bytes(64 * 1024)):
             with trio.move_on_after(_STUCK) as patience:
                 await trio.lowlevel.wait_writable(link.fileno())
             if patience.cancelled_caught:

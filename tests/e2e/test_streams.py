@@ -77,7 +77,7 @@ class Flow:
     async def push(self, link: Link) -> None:
         """Send for ever, and count what the kernel took."""
         while True:
-            if not (sent := link.send_nowait(_PIECE)):
+            if not (sent := len(_PIECE) - len(link.send_nowait(_PIECE))):
                 await trio.lowlevel.wait_writable(link.fileno())
             self.sent += sent
             await trio.lowlevel.checkpoint()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
 import trio.lowlevel
 import trio.testing
-import trustme
 
-from trio_gateway.proxy.link import Link, LinkClosed, LinkStalled, TlsLink, tls_client_link
+from trio_gateway.proxy.link import Link, LinkClosed, LinkStalled
 
 Pair = tuple[Link, socket.socket]
 
@@ -127,6 +125,29 @@ def test_a_closed_link_is_not_quiet_though_nobody_asked_before() -> None:
 
 
 # ---- writing ----------------------------------------------------------------------------------------
+
+
+async def test_what_the_kernel_did_not_take_is_the_rest(pair: Pair) -> None:
+    """Nothing, most times; and it goes where the first part went."""
+    link, far = pair
+    assert link.send_nowait(b"abc") == b""
+    await until(lambda: peeked(far))
+    assert far.recv(3) == b"abc"
+    data = bytes(range(256)) * 200_000
+    rest = link.send_nowait(data)
+    assert data.endswith(rest)
+    assert 0 < len(rest) < len(data)
+    got = bytearray()
+
+    async def read() -> None:
+        while len(got) < len(data):
+            await trio.lowlevel.wait_readable(far)
+            got.extend(far.recv(1 << 20))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await link.send_rest(rest)
+    assert bytes(got) == data
 
 
 async def test_send_hands_over_everything(pair: Pair) -> None:
@@ -268,104 +289,3 @@ async def test_abort_shows_the_peer_a_reset() -> None:
     with pytest.raises(ConnectionResetError):
         far.recv(1)
     far.close()
-
-
-# ---- TLS --------------------------------------------------------------------------------------------
-
-
-class Secured:
-    """A TLS client link and the Trio stream at its other end."""
-
-    def __init__(self, nursery: trio.Nursery, server_name: str = "backend.example") -> None:
-        authority = trustme.CA()
-        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert("backend.example").configure_cert(server)
-        client = ssl.create_default_context()
-        authority.configure_trust(client)
-        near, far = socket.socketpair()
-        near.setblocking(False)
-        self.stream = trio.SSLStream(
-            trio.SocketStream(trio.socket.from_stdlib_socket(far)), server, server_side=True
-        )
-        plain = Link(near, ("peer", 1), ("here", 2), write_timeout=9.0)
-        self.link: TlsLink = tls_client_link(plain, client, server_name)
-        self.nursery = nursery
-
-    async def shake_hands(self) -> None:
-        """Both sides."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.stream.do_handshake)
-            await self.link.handshake()
-
-
-async def test_a_tls_link_is_a_link(nursery: trio.Nursery) -> None:
-    """The same verbs, over TLS; tickets of TLS 1.3 don't disturb its quiet."""
-    secured = Secured(nursery)
-    await secured.shake_hands()
-    link, stream = secured.link, secured.stream
-    assert (link.tls, link.peer, link.write_timeout) == (True, ("peer", 1), 9.0)
-    assert link.is_quiet()
-    assert link.receive_nowait() is None
-    await link.send(b"ping")
-    assert await stream.receive_some() == b"ping"
-    await stream.send_all(b"pong")
-    await until(lambda: not link.is_quiet())  # which took a byte: such a connection is given up
-    link.close()
-    await trio.aclose_forcefully(stream)
-
-
-async def test_large_messages_pass_over_tls(nursery: trio.Nursery) -> None:
-    """Both ways, far beyond what a record or a socket's buffer holds."""
-    secured = Secured(nursery)
-    await secured.shake_hands()
-    data = bytes(range(256)) * 8_000
-    got = bytearray()
-
-    async def echo() -> None:
-        received = bytearray()
-        while len(received) < len(data):
-            received += await secured.stream.receive_some()
-        await secured.stream.send_all(received)
-
-    async with trio.open_nursery() as tasks:
-        tasks.start_soon(echo)
-        await secured.link.send(data)
-        while len(got) < len(data):
-            got += await secured.link.receive()
-    assert bytes(got) == data
-    secured.link.close()
-    await trio.aclose_forcefully(secured.stream)
-
-
-@pytest.mark.parametrize("polite", [True, False])
-async def test_an_end_without_close_notify_is_a_cut(polite: bool, nursery: trio.Nursery) -> None:
-    """Anybody on the way could have made it (RFC 8446 6.1)."""
-    secured = Secured(nursery)
-    await secured.shake_hands()
-    if polite:
-        await secured.stream.send_all(b"bye")
-        await secured.stream.aclose()
-        assert await secured.link.receive() == b"bye"
-        assert await secured.link.receive() == b""
-    else:
-        await trio.aclose_forcefully(secured.stream)
-        with pytest.raises(OSError):
-            await secured.link.receive()
-    assert not secured.link.is_quiet()
-    secured.link.close()
-
-
-async def test_a_wrong_name_fails_the_handshake(nursery: trio.Nursery) -> None:
-    """As an OSError like every failure to connect."""
-    secured = Secured(nursery, "other.example")
-
-    async def serve() -> None:
-        with pytest.raises(trio.BrokenResourceError):
-            await secured.stream.do_handshake()
-
-    async with trio.open_nursery() as tasks:
-        tasks.start_soon(serve)
-        with pytest.raises(ssl.SSLCertVerificationError):
-            await secured.link.handshake()
-        secured.link.close()
-    await trio.aclose_forcefully(secured.stream)

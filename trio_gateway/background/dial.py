@@ -13,8 +13,9 @@ from functools import lru_cache
 from attrs import define
 
 from trio_gateway.domain.health import Check
-from trio_gateway.proxy.link import Link, tls_client_link
+from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import Network
+from trio_gateway.proxy.tls_link import TlsLink
 from trio_gateway.proxy.upstream import Target, client_context
 
 MAX_ANSWER = 64 * 1024
@@ -72,7 +73,7 @@ class Dial:
         link = await self._network.connect(target.host, target.port)
         try:
             if context is not None:
-                link = secure = tls_client_link(link, context, check.tls.server_name or target.host)
+                link = secure = TlsLink(link, context, check.tls.server_name or target.host)
                 await secure.handshake()
         except BaseException:
             link.close()

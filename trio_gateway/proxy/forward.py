@@ -84,14 +84,14 @@ class Attempt:
 
     async def _send(self, exchange: Exchange, link: Link, message: bytes) -> None:
         try:
-            sent = link.send_nowait(message)
+            rest = link.send_nowait(message)
         except OSError as error:
             raise ConnectionStale(cause=str(error)) from None
-        if sent < len(message) or not exchange.body.whole:  # each piece that it takes arms `timeout` anew
+        if rest or not exchange.body.whole:  # each piece that it takes arms `timeout` anew
             link.begin_message(lambda: await_upstream(exchange, self.idle_timeout))
-        if sent < len(message):
+        if rest:
             try:
-                await link.send(message[sent:])
+                await link.send_rest(rest)
             except OSError:
                 return  # it may have answered before it stopped reading
         if exchange.body.whole:

@@ -5,7 +5,7 @@ checkpoints a request. So neither `receive` nor `send` is a checkpoint when it n
 over them must yield by itself now and then.
 
 Everything that ends a connection is an `OSError` here: resets, TLS alerts, our own close from another
-task (`LinkClosed`), a write without progress (`LinkStalled`).
+task (`LinkClosed`), a write without progress (`LinkStalled`). `tls_link` has the same over TLS.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import contextlib
 import math
 import select
 import socket
-import ssl
 import struct
 from collections.abc import Callable
 
@@ -123,8 +122,11 @@ class Link:
 
     # ---- writing
 
-    def send_nowait(self, data: bytes | memoryview) -> int:
-        """How many bytes the kernel took at once. Raises OSError."""
+    def send_nowait(self, data: bytes) -> bytes:
+        """Give the kernel what it takes at once; the rest, as `send_rest` wants it. Raises OSError."""
+        return data[self._write(data) :]
+
+    def _write(self, data: bytes | memoryview) -> int:
         try:
             return self._sock.send(data)
         except (BlockingIOError, InterruptedError):
@@ -137,11 +139,12 @@ class Link:
 
     async def send(self, data: bytes) -> None:
         """Hand all of `data` to the kernel. Raises OSError. Cancelled, an unknown part has been sent."""
-        sent = self.send_nowait(data)
-        if sent < len(data):
-            await self._send_rest(memoryview(data)[sent:])
+        if rest := self.send_nowait(data):
+            await self.send_rest(rest)
 
-    async def _send_rest(self, rest: memoryview) -> None:
+    async def send_rest(self, data: bytes) -> None:
+        """Hand over what `send_nowait` left, with its waits; see `send`."""
+        rest = memoryview(data)
         if self._pace is None:
             self._pace = Pace(self.min_rate)
         while rest:
@@ -152,7 +155,7 @@ class Link:
                 await self._writable()
             if patience.cancelled_caught:
                 raise LinkStalled("the peer takes no bytes")
-            sent = self.send_nowait(rest)
+            sent = self._write(rest)
             if self._pace.too_slow(sent, trio.current_time() - began):
                 raise LinkStalled("the peer takes bytes too slowly")
             rest = rest[sent:]
@@ -183,60 +186,4 @@ class Link:
         if not self.closed:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
-            self.close()
-
-
-class TlsLink(Link):
-    """The same over TLS. `handshake` comes first; both directions may need either readiness."""
-
-    __slots__ = ()
-
-    _sock: ssl.SSLSocket
-    tls = True
-
-    async def handshake(self) -> None:
-        """Shake hands. Raises ssl.SSLError (an OSError). The caller bounds the time."""
-        while True:
-            try:
-                self._sock.do_handshake()
-            except ssl.SSLWantReadError:
-                await self.readable()
-            except ssl.SSLWantWriteError:
-                await self._writable()
-            else:
-                return
-
-    def receive_nowait(self, size: int = READ_SIZE) -> bytes | None:
-        """See Link. A peer that ends without close_notify raises: it could be a truncation."""
-        try:
-            return self._sock.recv(size)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return None
-
-    def is_quiet(self) -> bool:
-        """See Link. Judged through TLS: session tickets make an idle raw socket readable."""
-        try:
-            self._sock.recv(1)
-        except ssl.SSLWantReadError:
-            return True
-        except OSError:
-            return False
-        return False
-
-    def send_nowait(self, data: bytes | memoryview) -> int:
-        """See Link."""
-        try:
-            return self._sock.send(data)
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
-            return 0
-
-
-def tls_client_link(link: Link, context: ssl.SSLContext, server_name: str) -> TlsLink:
-    """Wrap a connected link for TLS as its client; the plain link must not be used again."""
-    wrapped = context.wrap_socket(
-        link._sock,
-        server_hostname=server_name,
-        do_handshake_on_connect=False,
-        suppress_ragged_eofs=False,
-    )
-    return TlsLink(wrapped, link.peer, link.local, link.write_timeout)
+            Link.close(self)  # over TLS too without a farewell

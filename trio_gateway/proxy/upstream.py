@@ -21,9 +21,10 @@ from trio_gateway.domain.cache import FallbackCache
 from trio_gateway.domain.registry import Entry
 from trio_gateway.errors import ConfigError, ConnectFailed, ConnectTimedOut
 from trio_gateway.observe.metrics import EndpointStats
-from trio_gateway.proxy.link import Link, tls_client_link
+from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import Network
 from trio_gateway.proxy.pool import Pool
+from trio_gateway.proxy.tls_link import TlsLink
 
 
 @frozen
@@ -91,7 +92,7 @@ class Connector:
         link = await self._network.connect(self._target.host, self._target.port)
         try:
             if self._context is not None:
-                link = secure = tls_client_link(link, self._context, self._server_name)
+                link = secure = TlsLink(link, self._context, self._server_name)
                 await secure.handshake()
         except BaseException:
             link.close()

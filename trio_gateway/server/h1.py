@@ -246,9 +246,8 @@ class H1Writer:
 
     async def _send(self, message: bytes) -> None:
         try:
-            sent = self._link.send_nowait(message)
-            if sent < len(message):
-                await self._link.send(message[sent:])
+            if rest := self._link.send_nowait(message):
+                await self._link.send_rest(rest)
         except LinkStalled as error:
             raise ClientStalled(cause=str(error)) from None
         except OSError as error:
