@@ -26,19 +26,20 @@ from trio_gateway.background.prober import Prober
 from trio_gateway.background.registrations import Registrations
 from trio_gateway.background.state import StateStore
 from trio_gateway.background.watcher import Reloader, Watcher
-from trio_gateway.config.addresses import split_bind
+from trio_gateway.config.addresses import Address
+from trio_gateway.config.binds import address_text
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.config.source import Table
 from trio_gateway.errors import GatewayError, ShuttingDown
 from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.observe.loop import watch_loop
 from trio_gateway.proxy.exchange import Exchange
-from trio_gateway.proxy.network import Address, Network, RealNetwork
+from trio_gateway.proxy.network import Network, RealNetwork
 from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.proxy.serve import record_refusal, serve
 from trio_gateway.server.hypercorn import HypercornDoor
 from trio_gateway.server.ingress import Ingress
-from trio_gateway.server.listener import Bound, Server
+from trio_gateway.server.listener import Bound, Server, open_listeners
 
 log = structlog.get_logger("trio_gateway")
 
@@ -163,12 +164,12 @@ class Gateway:
     async def _bind(self) -> None:
         for bind, role in listeners(self.config):
             front = self._front(role)
-            opened = await self.network.listen(*split_bind(bind.address))
-            front.bound.extend(Bound(listener, bind) for listener in opened)
+            opened = await open_listeners(self.network, bind)
+            front.bound.extend(opened)
             if role in ("shared", "proxy"):
-                self.addresses += [listener.address for listener in opened]
+                self.addresses += [bound.listener.address for bound in opened]
             if role in ("shared", "admin"):
-                self.store.note_addresses(_address_text(bound.listener.address) for bound in front.bound)
+                self.store.note_addresses(address_text(bound.listener.address) for bound in front.bound)
 
     def _front(self, role: Role) -> _Front:
         """The front of a role: one server for all its listeners."""
@@ -239,11 +240,6 @@ def _reloader(runtime: Runtime, source: Source | None, guard: Guard) -> Reloader
         return guard.check(source.adjust(config))
 
     return Reloader(source.path, runtime, defaults=source.defaults, digest=source.digest, adjust=adjust)
-
-
-def _address_text(address: Address) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _kept_running(what: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -26,15 +26,16 @@ from trio_gateway.background.prober import Prober
 from trio_gateway.background.registrations import Registrations
 from trio_gateway.background.state import StateStore
 from trio_gateway.background.watcher import Reloader, Watcher, digest_of
+from trio_gateway.config.addresses import Address
 from trio_gateway.config.load import load_config
-from trio_gateway.config.model import JwtConfig
+from trio_gateway.config.model import BindConfig, JwtConfig
 from trio_gateway.proxy.exchange import Exchange
-from trio_gateway.proxy.network import Address, MemoryNetwork
+from trio_gateway.proxy.network import MemoryNetwork
 from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.proxy.serve import serve
 from trio_gateway.server.hypercorn import HypercornDoor
 from trio_gateway.server.ingress import Ingress
-from trio_gateway.server.listener import Server
+from trio_gateway.server.listener import Server, open_listeners
 
 ADDRESS: Address = ("127.0.0.1", 8000)
 SECRET = "0123456789abcdef" * 4
@@ -164,7 +165,7 @@ async def control(
         nursery.start_soon(runtime.run)
         nursery.start_soon(prober.run)
         nursery.start_soon(Watcher(reloader).run)
-        nursery.start_soon(server.serve, await network.listen(*ADDRESS))
+        nursery.start_soon(server.serve, await open_listeners(network, BindConfig("127.0.0.1:8000")))
         yield Control(plane, network, nursery, path, found)
         nursery.cancel_scope.cancel()
     registrations.store.close()

@@ -39,7 +39,7 @@ def listens_on(result: Result) -> list[str]:
     """Where it tried to listen, in vain."""
     assert result.exit_code == 1
     (line,) = [line for line in lines(result) if line["event"] == "cannot listen"]
-    assert line["error"] == "Cannot assign requested address"
+    assert line["error"].endswith(": Cannot assign requested address")
     return list(line["on"])
 
 
@@ -84,7 +84,7 @@ def test_an_address_that_cannot_be_had_is_one_line(call: Call) -> None:
     ("args", "environ"),
     [
         (("--bind", "nowhere"), {}),
-        (("--bind", "unix:/run/gateway"), {}),
+        (("--bind", "unix:run/gateway"), {}),
         (("--bind", "240.0.0.1:9", "--port", "8"), {}),
         (("--port", "65536"), {}),
         (("--host", "not a host"), {}),

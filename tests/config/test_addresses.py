@@ -1,4 +1,4 @@
-"""Urls, hosts, networks, listeners and paths have one normal form."""
+"""Urls, hosts, networks and paths have one normal form."""
 
 from __future__ import annotations
 
@@ -29,10 +29,7 @@ GOOD: list[tuple[Callable[[str], Any], str, Any]] = [
     (addresses.network, "10.0.0.0/8", ip_network("10.0.0.0/8")),
     (addresses.network, "::1", ip_network("::1/128")),
     (addresses.network, "2001:0DB8::/32", ip_network("2001:db8::/32")),
-    (addresses.bind_address, "0.0.0.0:0", "0.0.0.0:0"),
-    (addresses.bind_address, "LOCALHOST:65535", "localhost:65535"),
-    (addresses.bind_address, "[0::1]:8000", "[::1]:8000"),
-    (addresses.split_bind, "[::]:8000", ("::", 8000)),
+    (addresses.bare_host, "LocalHost", "localhost"),
     (addresses.path_prefix, "/api/v1/", "/api/v1"),
     (addresses.path_prefix, "/", "/"),
     (addresses.probe_path, "/health?deep=1", "/health?deep=1"),
@@ -71,12 +68,6 @@ BAD: list[tuple[Callable[[str], Any], str, str]] = [
     (addresses.network, "10.0.0.1/8", r"did you mean `10\.0\.0\.0/8`"),
     (addresses.network, "10.0.0.0/33", "network"),
     (addresses.network, "localhost", "network"),
-    (addresses.bind_address, "8000", "HOST:PORT"),
-    (addresses.bind_address, ":8000", "HOST:PORT"),
-    (addresses.bind_address, "0.0.0.0:65536", "HOST:PORT"),
-    (addresses.bind_address, "::1:8000", "host"),
-    (addresses.bind_address, "unix:/run/gateway.sock", "not available in this version"),
-    (addresses.bind_address, "fd://3", "not available in this version"),
     (addresses.path_prefix, "", "begins with"),
     (addresses.path_prefix, "api", "begins with"),
     (addresses.path_prefix, "/a//b", "begins with"),
@@ -117,7 +108,7 @@ def test_no_message_quotes_a_password() -> None:
 @given(st.text() | st.text(alphabet="htp:/@[]#?%.*\\0129af ", max_size=30).map("http://".__add__))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text makes a parser fail in another way, and every accepted url has a host and a path."""
-    for parse in (addresses.origin, addresses.network, addresses.bind_address, addresses.path_prefix):
+    for parse in (addresses.origin, addresses.network, addresses.path_prefix):
         _try(parse, text)
     url = _try(addresses.http_url, text)
     assert url is None or (url.isascii() and url.count("/") >= 3)

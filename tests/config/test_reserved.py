@@ -17,8 +17,6 @@ REFUSED = [
     "server: {tls: {cert: a, key: b}}",
     "server: {limits: {connections_per_client: 5}}",
     "server: {limits: {streams: 5}}",
-    "server: {bind: ['unix:/run/gateway.sock']}",
-    "server: {bind: ['fd://3']}",
     "server: {bind: [{address: '0.0.0.0:80', tls: false}]}",
     "tracing: {otlp: {}}",
     "timeouts: {per_try: 1s}",

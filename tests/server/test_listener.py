@@ -55,6 +55,9 @@ class Accepting:
         """See Listener."""
         return None
 
+    def shut(self) -> None:
+        """See Listener."""
+
     def close(self) -> None:
         """See Listener."""
         self.closed.set()

@@ -10,9 +10,10 @@ from attrs import define, evolve, field
 
 from tests.support.client import Answer, RawClient
 from tests.support.upstream import Script, Upstream, answering
+from trio_gateway.config.addresses import Address
 from trio_gateway.config.load import parse_config
 from trio_gateway.config.model import GatewayConfig
-from trio_gateway.proxy.network import Address, MemoryNetwork
+from trio_gateway.proxy.network import MemoryNetwork
 from trio_gateway.supervisor import Gateway
 
 GATEWAY: Address = ("127.0.0.1", 8000)

@@ -16,7 +16,8 @@ from attrs import define, field, frozen
 from trio_gateway.admin.auth import ANYBODY, Authenticator, Principal
 from trio_gateway.admin.operation import Operation
 from trio_gateway.admin.tokens import Scope
-from trio_gateway.config.addresses import is_loopback, split_bind
+from trio_gateway.config.addresses import is_loopback
+from trio_gateway.config.binds import InheritedBind, TcpBind, is_local, parse_bind
 from trio_gateway.config.model import AdminAuth, GatewayConfig
 from trio_gateway.errors import ClientError, ConfigError
 
@@ -113,11 +114,14 @@ def host_name(authority: str) -> str:
 
 
 def _is_ours(name: str, config: GatewayConfig) -> bool:
-    """Loopback names, bound addresses and allowed hosts. A listener on every address has them all."""
+    """Loopback names, bound addresses and allowed hosts. A listener on every address has them all, and
+    an inherited one may be such: no name that is an address can be rebound."""
     if is_loopback(name):
         return True
-    bound = {split_bind(bind)[0] for bind in config.management_addresses}
-    if name in bound or (bound & _EVERYWHERE and _is_address(name)):
+    binds = [parse_bind(address) for address in config.management_addresses]
+    bound = {bind.host for bind in binds if isinstance(bind, TcpBind)}
+    anywhere = bound & _EVERYWHERE or any(isinstance(bind, InheritedBind) for bind in binds)
+    if name in bound or (anywhere and _is_address(name)):
         return True
     return any(_fits(name, pattern) for pattern in config.admin.allowed_hosts)
 
@@ -158,7 +162,7 @@ def exposure(config: GatewayConfig) -> str | None:
     """What an operator must be told at start about a management API that is open to others, or None."""
     if config.admin.auth != "none":
         return None
-    exposed = [bind for bind in config.management_addresses if not is_loopback(split_bind(bind)[0])]
+    exposed = [bind for bind in config.management_addresses if not is_local(parse_bind(bind))]
     if not exposed:
         return None
     return f"admin.auth is none: whoever reaches {', '.join(exposed)} can change this gateway"

@@ -216,7 +216,7 @@ class StateStore:
 
     def noted_addresses(self) -> tuple[str, ...]:
         """Where the gateway that holds the folder listens; empty when there is no note. Takes no hold."""
-        return tuple((self._read("addresses") or b"").decode("ascii", "replace").split())
+        return tuple((self._read("addresses") or b"").decode("utf-8", "replace").splitlines())
 
 
 # ---- the file ---------------------------------------------------------------------------------------

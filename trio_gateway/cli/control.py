@@ -10,14 +10,15 @@ import json
 import re
 import ssl
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import define, field
 
 from trio_gateway.cli.tables import printable
-from trio_gateway.config.addresses import http_url
+from trio_gateway.config.addresses import UNIX_PEER, http_url
+from trio_gateway.config.binds import bind_address
 from trio_gateway.config.tokens import endpoint_name
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Api:
     as_json: bool
     _urls: tuple[str, ...]
     _why_no_token: str
-    _client: httpx.Client = field(repr=False)
+    _open: Callable[[str], httpx.Client] = field(repr=False)
 
     @property
     def url(self) -> str:
@@ -74,7 +75,8 @@ class Api:
         reason = ""
         for url in self._urls:
             try:
-                response = self._client.request(method, url + path, params=query)
+                with self._open(url) as client:
+                    response = client.request(method, path, params=query)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:  # nothing was sent: try the next
                 reason = str(error).partition("] ")[2] or str(error)
             except httpx.HTTPError as error:
@@ -111,23 +113,31 @@ def operates(scope: Scope) -> Callable[[Verb], Verb]:
         def call(
             file: str | None, url: str | None, token: str | None, as_json: bool, **arguments: object
         ) -> None:
-            import httpx
-
             from trio_gateway.cli.finding import find
 
             place = find(file, url, token, scope)
-            with httpx.Client(
-                trust_env=False,
-                follow_redirects=False,
-                timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
-                verify=ssl.create_default_context(),
-                headers={"Authorization": f"Bearer {place.token}"} if place.token else None,
-            ) as client:
-                _answered(verb, Api(as_json, place.urls, place.why, client), arguments)
+            _answered(verb, Api(as_json, place.urls, place.why, partial(_client, place.token)), arguments)
 
         return _with_options(call)
 
     return decorate
+
+
+def _client(token: str | None, url: str) -> httpx.Client:
+    """A client of the API at `url`, or behind a Unix socket."""
+    import httpx
+
+    path = url.removeprefix(UNIX_PEER)
+    through_socket = path != url
+    return httpx.Client(
+        base_url="http://localhost" if through_socket else url,
+        transport=httpx.HTTPTransport(uds=path) if through_socket else None,
+        trust_env=False,
+        follow_redirects=False,
+        timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
+        verify=ssl.create_default_context(),
+        headers={"Authorization": f"Bearer {token}"} if token else None,
+    )
 
 
 def _answered(verb: Verb, api: Api, arguments: dict[str, object]) -> None:
@@ -143,7 +153,11 @@ def _with_options(verb: Verb) -> Verb:
             click.option(
                 "-c", "--config", "file", metavar="FILE", help="The config file.  [env: CONFIG_PATH]"
             ),
-            click.option("--url", callback=_url, help="The management API's url, instead of the noted one."),
+            click.option(
+                "--url",
+                callback=_url,
+                help="The management API's url or unix:/path, not the noted one.",
+            ),
             click.option(
                 "--token",
                 envvar="TRIO_GATEWAY_TOKEN",
@@ -161,7 +175,7 @@ def _url(_context: click.Context, _parameter: click.Parameter, value: str | None
     if value is None:
         return None
     try:
-        url = http_url(value)
+        url = bind_address(value) if value.startswith(UNIX_PEER) else http_url(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if "?" in url:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import click
 import trio
 
-from trio_gateway.config.addresses import bind_address
+from trio_gateway.config.binds import TcpBind, parse_bind
 from trio_gateway.demo.checks import run_checks
 from trio_gateway.demo.stage import Stage, Temper, open_stage
 from trio_gateway.observe.accesslog import AccessLog
@@ -30,9 +30,12 @@ _IN_A_HURRY = Temper(timeout=0.3, reset_timeout=0.3)
 def command(bind: str, check: bool) -> None:
     """Start three sample backends and a gateway before them, until Ctrl-C."""
     try:
-        bind = bind_address(bind)
+        place = parse_bind(bind)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--bind") from None
+    if not isinstance(place, TcpBind):
+        raise click.BadParameter("must be HOST:PORT", param_hint="--bind")
+    bind = str(place)
     configure("text", "warning", sys.stderr)
     refused = ""
     try:

@@ -20,7 +20,7 @@ from trio_gateway.admin.tokens import Scope, issue, signing_secret
 from trio_gateway.background.state import StateStore, state_directory
 from trio_gateway.cli.check import BAD_CONFIG, complain
 from trio_gateway.cli.token import user_name
-from trio_gateway.config.addresses import split_bind
+from trio_gateway.config.binds import TcpBind, UnixBind, parse_bind
 from trio_gateway.config.load import load_config
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.config.search import find_config
@@ -34,7 +34,10 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where to call o
 
 @frozen
 class Place:
-    """The urls to try, in order, and the token; where there is none, `why` is the end of a sentence."""
+    """The urls to try, in order, and the token; where there is none, `why` is the end of a sentence.
+
+    An API behind a Unix socket is named `unix:/path`.
+    """
 
     urls: tuple[str, ...]
     token: str | None = field(repr=False)
@@ -89,10 +92,11 @@ def _urls(store: StateStore, config: GatewayConfig) -> tuple[str, ...]:
 
 
 def _called(addresses: Iterable[str]) -> Iterable[str]:
-    for host, port in map(split_bind, addresses):
-        name = _LOOPBACK.get(host, host)
-        if port:
-            yield f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    for bind in map(parse_bind, addresses):
+        if isinstance(bind, UnixBind):
+            yield str(bind)
+        elif isinstance(bind, TcpBind) and bind.port:
+            yield f"http://{TcpBind(_LOOPBACK.get(bind.host, bind.host), bind.port)}"
 
 
 # ---- the key ----------------------------------------------------------------------------------------

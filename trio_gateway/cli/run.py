@@ -17,7 +17,7 @@ import structlog
 from click.core import ParameterSource
 
 from trio_gateway.cli.check import BAD_CONFIG, complain, report
-from trio_gateway.config.addresses import split_bind
+from trio_gateway.config.binds import TcpBind, parse_bind
 from trio_gateway.config.load import Loaded, load_config
 from trio_gateway.config.model import BindConfig, GatewayConfig
 from trio_gateway.config.model.server import listener
@@ -26,12 +26,19 @@ from trio_gateway.observe.logs import configure
 
 log = structlog.get_logger("trio_gateway")
 
+_LOCALLY = TcpBind("127.0.0.1", 8000)  # where the config has no port
+
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 @click.command()
 @click.option("-c", "--config", "file", metavar="FILE", help="The config file.  [env: CONFIG_PATH]")
-@click.option("--bind", multiple=True, metavar="HOST:PORT", help="Listen here instead; may be repeated.")
+@click.option(
+    "--bind",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Listen here instead: HOST:PORT, unix:/path or fd://N; may be repeated.",
+)
 @click.option("--host", envvar="HOST", help="Listen on this host instead.  [env: HOST]")
 @click.option("--port", envvar="PORT", type=click.IntRange(0, 65535), help="... on this port.  [env: PORT]")
 @click.option("--log-level", envvar="LOG_LEVEL", type=click.Choice(LEVELS, False), help="[env: LOG_LEVEL]")
@@ -52,7 +59,8 @@ def command(
 ) -> None:
     """Serve a config file until SIGTERM or SIGINT; a second signal ends it at once.
 
-    Without --config the file is $CONFIG_PATH, or config/config.yaml, which is created when missing.
+    Without --config the file is $CONFIG_PATH, or config/config.yaml, which is created when missing. An
+    ADDRESS is HOST:PORT, unix:/path or fd://N.
     """
     path, asked = find_config(file, os.environ)
     if validate_only:
@@ -100,14 +108,15 @@ def _parsed(binds: Sequence[str]) -> tuple[BindConfig, ...]:
 
 
 def _hosted(host: str | None, port: int | None, configured: tuple[BindConfig, ...]) -> tuple[BindConfig, ...]:
-    """The one address of `--host` and `--port`; the half that is missing is the config's first."""
+    """The one address of `--host` and `--port`; the half that is missing is the config's first port's."""
     if host is None and port is None:
         return configured
-    first_host, first_port = split_bind(configured[0].address)
-    host = first_host if host is None else host.strip("[]")
-    port = first_port if port is None else port
+    ports = [bind for each in configured if isinstance(bind := parse_bind(each.address), TcpBind)]
+    first = ports[0] if ports else _LOCALLY
+    host = first.host if host is None else host.strip("[]")
+    port = first.port if port is None else port
     try:
-        return (listener(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),)
+        return (listener(str(TcpBind(host, port))),)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--host") from None
 

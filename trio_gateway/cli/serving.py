@@ -13,6 +13,7 @@ import trio
 from trio_gateway.background.state import StateStore, state_directory
 from trio_gateway.background.watcher import digest_of, reload_on_hangup
 from trio_gateway.cli.check import BAD_CONFIG
+from trio_gateway.config.binds import address_text
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.config.source import Table
 from trio_gateway.errors import ConfigError
@@ -80,15 +81,11 @@ async def _until_stopped(gateway: Gateway, path: str) -> int:
             click.echo(str(error), err=True)
             return BAD_CONFIG
         except OSError as error:
+            binds = [bind.address for bind in config.server.bind]
             reason = error.strerror or str(error)
-            log.error("cannot listen", on=[bind.address for bind in config.server.bind], error=reason)  # noqa: TRY400  one clear line
+            log.error("cannot listen", on=binds, error=f"{error.filename}: {reason}")  # noqa: TRY400  one clear line
             return FAILED
-        bound = [address_text(host, port) for host, port in addresses]
+        bound = [address_text(address) for address in addresses]
         log.info("ready", addresses=bound, config=path, endpoints=len(config.endpoints))
     log.info("stopped")
     return 0
-
-
-def address_text(host: str, port: int) -> str:
-    """`HOST:PORT`, with IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

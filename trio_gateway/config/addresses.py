@@ -1,4 +1,4 @@
-"""How urls, hosts, networks, listeners and paths are written in a config, and their one normal form.
+"""How urls, hosts, networks and paths are written in a config, and their one normal form.
 
 As in `config.values`: text in, value out, ValueError with the end of a sentence that quotes nothing.
 A target's scheme, host and port come from here alone, so what is ambiguous is refused rather than
@@ -12,7 +12,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Annotated
 from urllib.parse import SplitResult, quote, urlsplit
 
-from trio_gateway.config.problems import NOT_AVAILABLE
+Address = tuple[str, int]
+"""Host and port of one end of a connection. A Unix socket's is `unix:/path` and 0."""
 
 UNIX_PEER = "unix:"
 """What stands for the address of everybody who comes through a Unix socket, as in nginx."""
@@ -68,20 +69,9 @@ def network(text: str) -> IPv4Network | IPv6Network:
     return found
 
 
-def bind_address(text: str) -> str:
-    """Where to listen: HOST:PORT, with IPv6 in brackets. Port 0 lets the system choose."""
-    host, port = split_bind(text)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def split_bind(text: str) -> tuple[str, int]:
-    """`[::1]:8000` as (`::1`, 8000)."""
-    if text.startswith(("unix:", "fd://")):
-        raise ValueError(f"is {NOT_AVAILABLE}: only HOST:PORT is")
-    host, colon, port = text.strip().lower().rpartition(":")
-    if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError("must be HOST:PORT, for example 0.0.0.0:8000 or [::]:8000")
-    return _host(host).strip("[]"), int(port)
+def bare_host(text: str) -> str:
+    """A host name or address in lower case, IPv6 without the brackets that it is written in."""
+    return _host(text).strip("[]")
 
 
 def is_loopback(host: str) -> bool:
@@ -173,6 +163,5 @@ Url = Annotated[str, http_url]
 Origin = Annotated[str, origin]
 HostPattern = Annotated[str, host_pattern]
 Network = Annotated[IPv4Network | IPv6Network, network]
-Bind = Annotated[str, bind_address]
 PathPrefix = Annotated[str, path_prefix]
 ProbePath = Annotated[str, probe_path]

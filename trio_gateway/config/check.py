@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import urlsplit
 
 from trio_gateway.config.addresses import is_loopback
+from trio_gateway.config.binds import TcpBind, parse_bind
 from trio_gateway.config.model import EndpointConfig, EndpointTls, GatewayConfig
 from trio_gateway.config.positions import Positions
 from trio_gateway.config.problems import Path, Problem
@@ -64,10 +65,16 @@ def _listeners(config: GatewayConfig) -> Iterator[Finding]:
     if not addresses:
         yield ("server", "bind"), "must name at least one address"
     for index, address in enumerate(addresses):
-        if address in addresses[:index] and not address.endswith(":0"):
+        if address in addresses[:index] and not _is_chosen(address):
             yield ("server", "bind", index), "is listed twice"
         if config.server.bind[index].proxy_protocol and not config.server.trusted_proxies:
             yield ("server", "bind", index, "proxy_protocol"), "needs server.trusted_proxies: who is believed"
+
+
+def _is_chosen(address: str) -> bool:
+    """Whether the system chooses the port, another one each time."""
+    bind = parse_bind(address)
+    return isinstance(bind, TcpBind) and bind.port == 0
 
 
 def _own_listeners(config: GatewayConfig) -> Iterator[Finding]:
@@ -76,7 +83,7 @@ def _own_listeners(config: GatewayConfig) -> Iterator[Finding]:
     for block, bind in (("admin", config.admin.bind), ("metrics", config.metrics.bind)):
         if bind is None:
             continue
-        if bind in taken and not bind.endswith(":0"):
+        if bind in taken and not _is_chosen(bind):
             yield (block, "bind"), f"is an address of {taken[bind]}"
         taken.setdefault(bind, f"{block}.bind")
 

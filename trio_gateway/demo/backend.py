@@ -14,12 +14,13 @@ from urllib.parse import parse_qs
 import trio
 from attrs import define, field, frozen
 
+from trio_gateway.config.addresses import Address
 from trio_gateway.config.model import Limits
 from trio_gateway.domain.target import split_target
 from trio_gateway.errors import BadRequest, GatewayError
 from trio_gateway.proxy.exchange import Body, Reply
 from trio_gateway.proxy.link import Link
-from trio_gateway.proxy.network import Address, Listener, Network
+from trio_gateway.proxy.network import Listener, Network
 from trio_gateway.server.h1 import H1Body, H1Writer, NoBody
 from trio_gateway.wire.request import RawHeaders, RequestHead, find_head, parse_request
 

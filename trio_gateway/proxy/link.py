@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 import trio
 
+from trio_gateway.config.addresses import Address
 from trio_gateway.proxy.pace import Pace
 
 READ_SIZE = 64 * 1024
@@ -37,7 +38,7 @@ class LinkStalled(OSError):
 class Link:
     """A plain connection over a non-blocking stream socket.
 
-    `peer` and `local` are textual addresses (host, port). `write_timeout` bounds each wait for the peer
+    `peer` and `local` are the addresses of both ends. `write_timeout` bounds each wait for the peer
     to take bytes, in seconds, and `min_rate` (bytes a second) what all waits of one message may add up
     to; `begin_message` starts anew. Its `on_wait` is called before a write waits: the exchange stops
     its clock there.
@@ -61,8 +62,8 @@ class Link:
     def __init__(
         self,
         sock: socket.socket,
-        peer: tuple[str, int],
-        local: tuple[str, int],
+        peer: Address,
+        local: Address,
         write_timeout: float = math.inf,
     ) -> None:
         self._sock = sock

@@ -1,4 +1,4 @@
-"""The seam to the network: connect and listen, on real sockets or in memory.
+"""The seam to the network: connect, listen and resolve, on real sockets or in memory.
 
 The memory network hands out AF_UNIX socket pairs, so links, pools and lanes above are the very same
 code; on a mock clock a whole gateway runs in virtual time.
@@ -10,15 +10,14 @@ import errno
 import ipaddress
 import itertools
 import socket
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import trio
 from attrs import define, field, frozen
 
+from trio_gateway.config.addresses import UNIX_PEER, Address
 from trio_gateway.proxy.link import Link
-
-Address = tuple[str, int]
+from trio_gateway.proxy.listening import family_of, inherit, link_of, listen_at_path, listen_on_port
 
 _DNS_TTL = 10.0
 _DNS_THREADS_PER_NAME = 2
@@ -37,6 +36,10 @@ class Listener(Protocol):
         """A connection that stands in the backlog, or None. Raises OSError."""
         ...
 
+    def shut(self) -> None:
+        """Let nobody into the backlog any more; those in it can still be accepted."""
+        ...
+
     def close(self) -> None:
         """Accept no more; what stands in the backlog is refused."""
         ...
@@ -51,6 +54,14 @@ class Network(Protocol):
 
     async def listen(self, host: str, port: int, backlog: int = 4096) -> list[Listener]:
         """Bound listeners, one per address of `host`; port 0 takes a free one. Raises OSError."""
+        ...
+
+    async def listen_at(self, path: str, backlog: int = 4096) -> list[Listener]:
+        """The listener of a Unix socket at `path`. Raises OSError."""
+        ...
+
+    async def inherit(self, descriptor: int) -> list[Listener]:
+        """The listener over a socket that the process was started with. Raises OSError."""
         ...
 
 
@@ -110,7 +121,7 @@ class RealNetwork:
     async def connect(self, host: str, port: int) -> Link:
         """See Network."""
         if _numeric(host):
-            sock = trio.socket.socket(_family(host), socket.SOCK_STREAM)
+            sock = trio.socket.socket(family_of(host), socket.SOCK_STREAM)
             try:
                 await sock.connect((host, port))
             except BaseException:
@@ -120,80 +131,19 @@ class RealNetwork:
             trio.socket.set_custom_hostname_resolver(self._resolver)
             sock = (await trio.open_tcp_stream(host, port)).socket
         plain = socket.socket(fileno=sock.detach())
-        return _tcp_link(plain)
+        return link_of(plain)
 
     async def listen(self, host: str, port: int, backlog: int = 4096) -> list[Listener]:
         """See Network."""
-        return [_listen_on(host, port, backlog)]
+        return [listen_on_port(host, port, backlog)]
 
+    async def listen_at(self, path: str, backlog: int = 4096) -> list[Listener]:
+        """See Network."""
+        return [listen_at_path(path, backlog)]
 
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _listen_on(host: str, port: int, backlog: int) -> Listener:
-    sock = socket.socket(_family(host), socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
-        sock.bind((host, port))
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return TcpListener(sock)
-
-
-def _tcp_link(sock: socket.socket, peer: Sequence[Any] | None = None) -> Link:
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    peer = sock.getpeername() if peer is None else peer
-    local = sock.getsockname()
-    return Link(sock, (_plain(peer[0]), peer[1]), (local[0], local[1]))
-
-
-def _plain(host: str) -> str:
-    """An IPv4 client of a dual-stack listener shows as ::ffff:a.b.c.d; rules and logs say a.b.c.d."""
-    return host[7:] if host.startswith("::ffff:") else host
-
-
-class TcpListener:
-    """A listening TCP socket."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        name = sock.getsockname()
-        self.address: Address = (name[0], name[1])
-
-    async def accept(self) -> Link:
-        """See Listener."""
-        while self._sock.fileno() >= 0:
-            if (link := self.accept_nowait()) is not None:
-                return link
-            await trio.lowlevel.wait_readable(self._sock)
-        raise trio.ClosedResourceError
-
-    def accept_nowait(self) -> Link | None:
-        """See Listener."""
-        while True:
-            try:
-                sock, peer = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return None
-            except ConnectionAbortedError:
-                continue
-            try:
-                return _tcp_link(sock, peer)
-            except OSError:  # the client is gone already
-                sock.close()
-
-    def close(self) -> None:
-        """See Listener."""
-        if self._sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._sock)
-            self._sock.close()
+    async def inherit(self, descriptor: int) -> list[Listener]:
+        """See Network."""
+        return [inherit(descriptor)]
 
 
 # ---- in memory ------------------------------------------------------------------------------------
@@ -240,9 +190,13 @@ class MemoryListener:
             link.close()
             raise ConnectionRefusedError(errno.ECONNREFUSED, "refused") from None
 
-    def close(self) -> None:
+    def shut(self) -> None:
         """See Listener."""
         self._network.listeners.pop(self.address, None)
+
+    def close(self) -> None:
+        """See Listener."""
+        self.shut()
         self._send.close()
 
 
@@ -282,8 +236,19 @@ class MemoryNetwork:
 
     async def listen(self, host: str, port: int, backlog: int = 4096) -> list[Listener]:  # noqa: ARG002
         """See Network."""
+        return await self._listen((host, port or next(self._ports)))
+
+    async def listen_at(self, path: str, backlog: int = 4096) -> list[Listener]:  # noqa: ARG002
+        """See Network."""
+        return await self._listen((f"{UNIX_PEER}{path}", 0))
+
+    async def inherit(self, descriptor: int) -> list[Listener]:
+        """See Network. Nobody starts a process in memory."""
         await trio.lowlevel.checkpoint()
-        address = (host, port or next(self._ports))
+        raise OSError(errno.EBADF, f"nothing was passed as {descriptor}")
+
+    async def _listen(self, address: Address) -> list[Listener]:
+        await trio.lowlevel.checkpoint()
         if address in self.listeners:
             raise OSError(errno.EADDRINUSE, "address in use")
         listener = MemoryListener(address, self)

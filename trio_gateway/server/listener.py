@@ -14,10 +14,11 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
+from trio_gateway.config.binds import InheritedBind, TcpBind, UnixBind, parse_bind
 from trio_gateway.config.model import BindConfig
 from trio_gateway.observe.metrics import Metrics
 from trio_gateway.proxy.link import Link
-from trio_gateway.proxy.network import Listener
+from trio_gateway.proxy.network import Listener, Network
 from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.server.lane import Door, Lane
 from trio_gateway.server.opening import read_proxy_header
@@ -54,6 +55,21 @@ class Bound:
 
     listener: Listener
     config: BindConfig
+
+
+async def open_listeners(network: Network, config: BindConfig) -> list[Bound]:
+    """Begin to listen. Raises OSError; its `filename` is the address that can't be had."""
+    try:
+        match parse_bind(config.address):
+            case TcpBind(host, port):
+                opened = await network.listen(host, port)
+            case UnixBind(path):
+                opened = await network.listen_at(path)
+            case InheritedBind(descriptor):
+                opened = await network.inherit(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), config.address) from error
+    return [Bound(listener, config) for listener in opened]
 
 
 @define(eq=False)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from attrs import frozen
 
-from trio_gateway.config.addresses import UNIX_PEER
+from trio_gateway.config.addresses import UNIX_PEER, Address
 
 LONGEST = 4096
 """Bytes of the longest header that is taken; of version 1, 107."""
@@ -28,8 +28,6 @@ _TCP = re.compile(rb"PROXY TCP([46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) " + _PORT
 _LOCAL, _PROXY = 0x20, 0x21
 _ADDRESS_BYTES = {0x00: 0, 0x11: 12, 0x12: 12, 0x21: 36, 0x22: 36, 0x31: 216, 0x32: 216}
 _TCP4, _TCP6, _UNIX_STREAM = 0x11, 0x21, 0x31
-
-Address = tuple[str, int]
 
 
 class BadProxyHeader(ValueError):

@@ -6,7 +6,8 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from trio_gateway.config.addresses import Bind, HostPattern, Origin, PathPrefix, Url
+from trio_gateway.config.addresses import HostPattern, Origin, PathPrefix, Url
+from trio_gateway.config.binds import Bind
 from trio_gateway.config.tokens import HeaderName, SigningSecret
 
 Algorithm = Literal["HS256", "RS256", "ES256"]

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from attrs import field, frozen
 
-from trio_gateway.config.addresses import Bind, Network, PathPrefix, bind_address
+from trio_gateway.config.addresses import Network, PathPrefix
+from trio_gateway.config.binds import Bind, bind_address
 from trio_gateway.config.values import Bytes, BytesOrZero, Count, CountOrZero, Seconds
 
 
