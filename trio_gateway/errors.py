@@ -84,6 +84,14 @@ class Forbidden(ClientError):
     default_detail = "Client address not allowed"
 
 
+class WebSocketDisabled(ClientError):
+    """The endpoint takes no WebSockets: `websocket.enabled` is false."""
+
+    status = 403
+    code = "websocket_disabled"
+    default_detail = "WebSockets are disabled on this endpoint"
+
+
 class MethodNotAllowed(ClientError):
     """The endpoint does not take this method; `Allow` says which it does (RFC 9110 15.5.6)."""
 
@@ -131,6 +139,14 @@ class MalformedRequestBody(BadRequest):
     default_detail = "Malformed request body"
 
 
+class UpgradeRequired(ClientError):
+    """A WebSocket handshake of another version than 13; the answer says which we speak (RFC 6455 4.4)."""
+
+    status = 426
+    code = "upgrade_required"
+    default_detail = "WebSockets are spoken in version 13"
+
+
 class HeadTooLarge(ClientError):
     """The head is larger than `server.limits.head`, or has more than `server.limits.fields` fields."""
 
@@ -153,6 +169,13 @@ class ClientGone(ClientError):
     status = 499
     code = "client_gone"
     default_detail = "Client closed the request"
+
+
+class ClientViolation(ClientError):
+    """The client broke the WebSocket protocol (close code 1002) or `max_message_size` (1009)."""
+
+    code = "client_violation"
+    default_detail = "The WebSocket protocol or a limit of it was broken"
 
 
 class MethodUnknown(ClientError):
@@ -212,6 +235,21 @@ class ShuttingDown(GatewayError):
     status = 503
     code = "shutting_down"
     default_detail = "The gateway is shutting down"
+
+
+class TooManyStreams(GatewayError):
+    """`server.limits.streams` WebSockets and event streams are open."""
+
+    status = 503
+    code = "too_many_streams"
+    default_detail = "Too many open streams"
+
+
+class WebSocketIdle(GatewayError):
+    """No byte went either way for `websocket.idle_timeout`; both sides were told 1001."""
+
+    code = "websocket_idle"
+    default_detail = "The WebSocket was idle"
 
 
 class StorageFull(GatewayError):
@@ -302,6 +340,13 @@ class UpstreamTruncated(UpstreamError):
     code = "upstream_truncated"
     failure_kind = "reset"
     proxy_error = "http_response_incomplete"
+
+
+class UpstreamViolation(UpstreamTruncated):
+    """The upstream broke the WebSocket protocol (close code 1002) or `max_message_size` (1009)."""
+
+    code = "upstream_violation"
+    proxy_error = "http_protocol_error"
 
 
 class UpstreamStalled(UpstreamError):

@@ -43,6 +43,7 @@ from trio_gateway.server.listener import Bound, Server, open_listeners
 
 log = structlog.get_logger("trio_gateway")
 
+_GOODBYES = 2.0  # seconds over which WebSockets are told: their clients come back at once
 _LAST_WORDS = 0.5  # seconds for cancelled exchanges to answer, within the promised second
 _RESTART_DELAY = 1.0
 _LONGEST_RESTART_DELAY = 60.0
@@ -143,7 +144,7 @@ class Gateway:
         background.start_soon(_kept_running, "health checks", self.prober.run)
         if self._watched:
             background.start_soon(_kept_running, "config watcher", Watcher(self.reloader).run)
-        background.start_soon(self._drain_when_told)
+        background.start_soon(self._drain_when_told, background)
         if warning := exposure(self.config):
             log.warning(warning)
 
@@ -207,7 +208,7 @@ class Gateway:
             self._serving.cancel()
         self._stopping.set()
 
-    async def _drain_when_told(self) -> None:
+    async def _drain_when_told(self, background: trio.Nursery) -> None:
         await self._stopping.wait()
         shutdown = self.runtime.plan.config.shutdown
         for front in self._fronts:
@@ -217,6 +218,7 @@ class Gateway:
             front.server.close_listeners()
             front.door.drain()
         log.info("draining", in_flight=len(self.runtime.in_flight), seconds=shutdown.drain)
+        background.start_soon(self.runtime.streams.drain, min(_GOODBYES, shutdown.drain / 2))
         await trio.sleep(shutdown.drain)
         for exchange in list(self.runtime.in_flight):
             exchange.cancel(ShuttingDown())

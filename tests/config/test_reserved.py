@@ -13,10 +13,8 @@ REFUSED = [
     "cluster: {}",
     "plugins: []",
     "retry: {max_retries: 2}",
-    "websocket: {enabled: true}",
     "server: {tls: {cert: a, key: b}}",
     "server: {limits: {connections_per_client: 5}}",
-    "server: {limits: {streams: 5}}",
     "server: {bind: [{address: '0.0.0.0:80', tls: false}]}",
     "tracing: {otlp: {}}",
     "timeouts: {per_try: 1s}",
@@ -35,9 +33,7 @@ def test_a_reserved_name_is_refused_by_name(text: str) -> None:
     assert "not available in this version" in told[0]
 
 
-@pytest.mark.parametrize(
-    "key", ["targets", "auth", "rate_limit", "retry", "mirror", "split", "websocket", "cache"]
-)
+@pytest.mark.parametrize("key", ["targets", "auth", "rate_limit", "retry", "mirror", "split", "cache"])
 def test_reserved_names_are_refused_in_endpoints(key: str) -> None:
     """A block that is reserved at the top is reserved in an endpoint too, with its place."""
     assert problems(f"endpoints:\n  - url: http://h\n    name: n\n    {key}: {{a: b}}") == [

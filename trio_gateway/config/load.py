@@ -40,6 +40,7 @@ ENDPOINT_DEFAULTS = frozenset(
         "timeout",
         "timeouts",
         "tls",
+        "websocket",
     }
 )
 """The keys of an endpoint that may stand at the top of a file, as defaults for every endpoint."""

@@ -35,7 +35,6 @@ _ENDPOINT = frozenset(
         "retry_budget",
         "split",
         "targets",
-        "websocket",
     }
 )
 
@@ -46,7 +45,7 @@ RESERVED_KEYS: dict[type, frozenset[str]] = {
     CircuitBreakerConfig: frozenset(("failover_endpoint", "fallback_on")),
     ServerConfig: frozenset(("tls",)),
     BindConfig: frozenset(("tls",)),
-    Limits: frozenset(("connections_per_client", "streams")),
+    Limits: frozenset(("connections_per_client",)),
     TracingConfig: frozenset(("otlp",)),
 }
 """The keys of each block that are refused by name."""

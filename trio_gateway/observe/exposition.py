@@ -90,6 +90,12 @@ def _gateway(metrics: Metrics) -> Iterator[str]:
         "Pauses of accepting, for want of descriptors.",
         metrics.accept_pauses,
     )
+    yield gauge(f"{_PREFIX}_streams_active", "WebSockets and event streams open now.", metrics.streams.active)
+    yield counter(
+        f"{_PREFIX}_streams_refused_total",
+        "WebSockets and event streams refused at server.limits.streams.",
+        metrics.streams.refused,
+    )
     yield counter(
         f"{_PREFIX}_heads_refused_total", "Heads that were no servable request.", metrics.heads_refused
     )

@@ -138,6 +138,21 @@ class PoolView(Protocol):
         ...
 
 
+class StreamsView(Protocol):
+    """The replies that stay open, as far as their numbers go."""
+
+    active: int
+    refused: int
+
+
+@define(eq=False)
+class NoStreams:
+    """Where nothing serves."""
+
+    active: int = 0
+    refused: int = 0
+
+
 @define(eq=False)
 class LoopStats:
     """How late the event loop came back to a task that was due."""
@@ -175,6 +190,7 @@ class Metrics:
     config_loaded_at: float = field(factory=time.time)  # Unix seconds of the config in force
     access_lines_dropped: Callable[[], int] = field(default=int)  # the access log counts them itself
     pools: Callable[[], Mapping[str, PoolView]] = field(default=dict)  # the live ones by endpoint id
+    streams: StreamsView = field(factory=NoStreams)
     loop: LoopStats = field(factory=LoopStats)
     _endpoints: dict[str, EndpointStats] = field(factory=dict)
 

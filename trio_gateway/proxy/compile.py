@@ -32,6 +32,7 @@ from trio_gateway.errors import (
 )
 from trio_gateway.proxy.exchange import Body, Exchange, Handler, Reply
 from trio_gateway.proxy.forward import Attempt
+from trio_gateway.proxy.handshake import Handshake
 from trio_gateway.proxy.layers import fallback_of, guarded, recorded
 from trio_gateway.proxy.problem import http_date, own_headers
 from trio_gateway.proxy.upstream import Target, Upstream
@@ -50,6 +51,7 @@ class Endpoint:
     upstream: Upstream
     gates: tuple[Gate, ...]
     handler: Handler
+    websocket: Handler | None  # the same for WebSockets, where they are enabled
     response_headers: Callable[[RawHeaders, Hop, float], RawHeaders]
     cors: Cors | None
     request_id_header: bytes
@@ -105,13 +107,15 @@ def compile_endpoint(config: EndpointConfig, upstream: Upstream, gateway: Gatewa
     if config.headers.location == "rewrite":
         preserve = config.headers.host == "preserve"
         location = compile_location(target.authority, target.path, tls=target.tls, preserve_host=preserve)
+    attempt = _attempt(config, upstream, request_id_header, traces=gateway.tracing.traceparent)
     return Endpoint(
         id=config.id,
         config=config,
         routes=tuple(routes_of(config)),
         upstream=upstream,
         gates=_gates(config, upstream, cors, max_body),
-        handler=_handler(config, upstream, request_id_header, traces=gateway.tracing.traceparent),
+        handler=_handler(config, upstream, attempt),
+        websocket=_websocket(config, upstream, attempt) if config.websocket.enabled else None,
         response_headers=compile_response(
             config.headers,
             endpoint_id=config.id.encode(),
@@ -138,11 +142,11 @@ def _smaller(one: int | None, other: int | None) -> int | None:
 # ---- layers ---------------------------------------------------------------------------------------
 
 
-def _handler(
+def _attempt(
     config: EndpointConfig, upstream: Upstream, request_id_header: bytes, *, traces: bool
-) -> Handler:
+) -> Attempt:
     target = upstream.target
-    handler: Handler = Attempt(
+    return Attempt(
         pool=upstream.pool,
         name=f"{target.host}:{target.port}",
         request_headers=compile_request(
@@ -155,9 +159,21 @@ def _handler(
         join=_joiner(config, target),
         idle_timeout=config.timeouts.idle,
     )
-    breaker = config.circuit_breaker
-    if breaker.fallback_strategy == "cached_response":
+
+
+def _handler(config: EndpointConfig, upstream: Upstream, attempt: Attempt) -> Handler:
+    handler: Handler = attempt
+    if config.circuit_breaker.fallback_strategy == "cached_response":
         handler = recorded(handler, upstream.cache)
+    return _guarded(config, upstream, handler)
+
+
+def _websocket(config: EndpointConfig, upstream: Upstream, attempt: Attempt) -> Handler:
+    return _guarded(config, upstream, Handshake.of(attempt))
+
+
+def _guarded(config: EndpointConfig, upstream: Upstream, handler: Handler) -> Handler:
+    breaker = config.circuit_breaker
     fallback = fallback_of(config.id, breaker, upstream.breaker, upstream.cache)
     return guarded(handler, upstream.breaker, FailureRule.of(breaker.failure_on), fallback)
 

@@ -16,6 +16,7 @@ import trio
 from attrs import define
 
 from trio_gateway.errors import (
+    ClientGone,
     GatewayError,
     RequestTimeout,
     TotalTimeout,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from trio_gateway.domain.breaker import Permit
     from trio_gateway.domain.fields import Hop
     from trio_gateway.observe.metrics import EndpointStats
+    from trio_gateway.proxy.conversation import Conversation
+    from trio_gateway.proxy.link import Link
+    from trio_gateway.wire.handshake import Offer
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110 9.2.2
 
@@ -158,6 +162,15 @@ class Wait(Enum):
 
 
 @define(slots=True, eq=False)
+class Upgrade:
+    """A client's connection, what came behind its WebSocket handshake, and what that offers."""
+
+    link: Link
+    received: bytes
+    offer: Offer | None = None  # None until the gates let it through
+
+
+@define(slots=True, eq=False)
 class Exchange:
     """One request from its head to the last byte of its reply.
 
@@ -191,6 +204,8 @@ class Exchange:
     stats: EndpointStats | None = None
     nursery: trio.Nursery | None = None  # open while the upload streams
     uploading: bool = False
+    upgrade: Upgrade | None = None
+    conversation: Conversation | None = None  # behind a 101
 
     @property
     def committed(self) -> bool:
@@ -229,6 +244,13 @@ class Exchange:
             self.error = error
         if self.scope is not None:
             self.scope.cancel()
+
+    def departed(self) -> None:
+        """The client left."""
+        if self.conversation is None:
+            self.cancel(ClientGone())
+        else:
+            self.conversation.departed()
 
     def cancel_error(self) -> GatewayError | None:
         """Why the scope was cancelled: what `cancel` was told, or whose deadline passed.

@@ -74,10 +74,8 @@ class Attempt:
         exchange.uploading = True
         try:
             await self._send(exchange, lease.link, message)
-            head, rest = await _read_head(exchange, lease.link)
-            return Reply(
-                head.status, head.headers, _body(exchange, lease, head, rest), head.length, head.reason
-            )
+            head, rest = await read_head(exchange, lease.link)
+            return reply_of(exchange, lease, head, rest)
         except BaseException:
             lease.discard()
             raise
@@ -133,8 +131,11 @@ def _binds_connection(headers: RawHeaders) -> bool:
     return False
 
 
-async def _read_head(exchange: Exchange, link: Link) -> tuple[ResponseHead, bytes]:
-    """The final reply's head and what came behind it; interim replies pass to the client."""
+async def read_head(exchange: Exchange, link: Link) -> tuple[ResponseHead, bytes]:
+    """The final reply's head and what came behind it; interim replies pass to the client.
+
+    A 101 is final where the client asked for an upgrade.
+    """
     buffer = b""
     came = False
     interim = 0
@@ -153,7 +154,7 @@ async def _read_head(exchange: Exchange, link: Link) -> tuple[ResponseHead, byte
         while (end := find_response_head(buffer, searched)) >= 0:
             head = parse_response(buffer[:end], exchange.request.method)
             buffer, searched = buffer[end:], 0
-            if head.status >= 200:
+            if head.status >= 200 or (head.status == 101 and exchange.upgrade is not None):
                 return head, buffer
             interim += 1
             await _pass_interim(exchange, head, interim)
@@ -177,6 +178,11 @@ async def _pass_interim(exchange: Exchange, head: ResponseHead, count: int) -> N
         fields = trailers_to_pass(interim_fields(head.headers))
         await exchange.writer.interim(head.status, fields)
         exchange.wait_for(what, left)  # the time that the client took was not the upstream's
+
+
+def reply_of(exchange: Exchange, lease: Lease, head: ResponseHead, rest: bytes) -> Reply:
+    """The reply whose head and first bytes are here; its body owns the lease."""
+    return Reply(head.status, head.headers, _body(exchange, lease, head, rest), head.length, head.reason)
 
 
 def _body(exchange: Exchange, lease: Lease, head: ResponseHead, rest: bytes) -> ReplyBody:

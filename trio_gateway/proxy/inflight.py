@@ -114,7 +114,7 @@ class InFlight:
             await trio.lowlevel.wait_readable(epoll.fileno())
             for fileno, _ in epoll.poll(0):
                 epoll.unregister(fileno)
-                self._by_fileno.pop(fileno).cancel(ClientGone())
+                self._by_fileno.pop(fileno).departed()
 
     def _peek(self) -> None:  # pragma: no cover  for systems without epoll
         for fileno, exchange in list(self._by_fileno.items()):
@@ -129,4 +129,4 @@ class InFlight:
                     sock.detach()
             if gone:
                 del self._by_fileno[fileno]
-                exchange.cancel(ClientGone())
+                exchange.departed()

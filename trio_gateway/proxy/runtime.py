@@ -29,6 +29,7 @@ from trio_gateway.proxy.network import Network
 from trio_gateway.proxy.plan import Plan, make_plan
 from trio_gateway.proxy.pool import Pool
 from trio_gateway.proxy.steps import Steps, T, in_one_go, in_slices
+from trio_gateway.proxy.streams import Streams
 from trio_gateway.proxy.upstream import PoolFactory, Upstream
 
 __all__ = ["Plan", "Runtime"]
@@ -54,11 +55,14 @@ class Runtime:
     plan: Plan = field(init=False)
     changing: trio.Lock = field(init=False, factory=trio.Lock)
     live: LiveState = field(init=False)
+    streams: Streams = field(init=False)
     _subscribers: list[Callable[[], None]] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.plan = in_one_go(make_plan(self.config, {}))
         self.live = LiveState(PoolFactory(self.network), self.metrics, self.events)
+        self.streams = Streams(lambda: self.plan.config.server.limits.streams)
+        self.metrics.streams = self.streams
         if self.access_log is not None:
             log = self.access_log
             self.metrics.access_lines_dropped = lambda: log.dropped

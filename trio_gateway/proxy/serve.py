@@ -27,6 +27,8 @@ from trio_gateway.proxy.exchange import Exchange, Reply
 from trio_gateway.proxy.problem import own_headers, problem
 from trio_gateway.proxy.relay import relay
 from trio_gateway.proxy.runtime import Plan, Runtime
+from trio_gateway.proxy.streams import Streams, is_event_stream
+from trio_gateway.proxy.websocket import conduct_websocket
 
 log = structlog.get_logger("trio_gateway.proxy")
 
@@ -42,7 +44,7 @@ async def serve(exchange: Exchange, runtime: Runtime) -> None:
     try:
         endpoint = _route(exchange, plan)
         with endpoint.begin(exchange) as scope:
-            await _conduct(exchange, endpoint)
+            await _conduct(exchange, endpoint, runtime.streams)
         if scope.cancelled_caught:
             await _end(exchange, plan, exchange.cancel_error() or ShuttingDown())
         else:
@@ -78,23 +80,26 @@ def _internal_error(exchange: Exchange) -> GatewayError:
     )
 
 
-async def _conduct(exchange: Exchange, endpoint: Endpoint) -> None:
+async def _conduct(exchange: Exchange, endpoint: Endpoint, streams: Streams) -> None:
     for gate in endpoint.gates:
         reply = gate(exchange)
         if reply is not None:
-            return await _deliver(exchange, endpoint, reply)
+            return await _deliver(exchange, endpoint, reply, streams)
+    if exchange.upgrade is not None:
+        refusal = await conduct_websocket(exchange, endpoint, exchange.upgrade, streams)
+        return None if refusal is None else await _deliver(exchange, endpoint, refusal, streams)
     if exchange.body.whole:
-        return await _deliver(exchange, endpoint, await endpoint.handler(exchange))
-    return await _conduct_upload(exchange, endpoint)
+        return await _deliver(exchange, endpoint, await endpoint.handler(exchange), streams)
+    return await _conduct_upload(exchange, endpoint, streams)
 
 
-async def _conduct_upload(exchange: Exchange, endpoint: Endpoint) -> None:
+async def _conduct_upload(exchange: Exchange, endpoint: Endpoint, streams: Streams) -> None:
     """The same with a nursery for the upload, which may go on while the reply is relayed."""
     failed: GatewayError | None = None
     async with trio.open_nursery() as nursery:
         exchange.nursery = nursery
         try:
-            await _deliver(exchange, endpoint, await endpoint.handler(exchange))
+            await _deliver(exchange, endpoint, await endpoint.handler(exchange), streams)
         except GatewayError as error:
             failed = error
         nursery.cancel_scope.cancel()
@@ -119,9 +124,13 @@ def _route(exchange: Exchange, plan: Plan) -> Endpoint:
     return endpoint
 
 
-async def _deliver(exchange: Exchange, endpoint: Endpoint, reply: Reply) -> None:
+async def _deliver(exchange: Exchange, endpoint: Endpoint, reply: Reply, streams: Streams) -> None:
     try:
         endpoint.present(exchange, reply)
+        if reply.length is None and is_event_stream(reply):
+            with streams.place():
+                await relay(exchange, reply, endpoint.idle_timeout)
+            return
     except BaseException:
         reply.body.close()
         raise

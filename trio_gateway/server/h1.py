@@ -240,8 +240,10 @@ class H1Writer:
         )
 
     async def interim(self, status: int, headers: RawHeaders) -> None:
-        """See ReplyWriter. HTTP/1.0 has none."""
+        """See ReplyWriter. HTTP/1.0 has none. Behind a 101 the connection is HTTP's no more."""
         if self._request.version == b"1.1" and not self.committed:
+            if status == 101:
+                self.committed, self.keep_alive = True, False
             await self._send(response_head(status, b"", headers))
 
     async def _send(self, message: bytes) -> None:

@@ -26,12 +26,13 @@ from trio_gateway.errors import (
     MethodNotAllowed,
     RequestTimeout,
 )
-from trio_gateway.proxy.exchange import Body, Exchange, Reply
+from trio_gateway.proxy.exchange import Body, Exchange, Reply, Upgrade
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.problem import own_headers, problem
 from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.proxy.serve import record_refusal, serve
 from trio_gateway.server.h1 import H1Body, H1Writer, NoBody
+from trio_gateway.wire.handshake import asks_for_websocket
 from trio_gateway.wire.request import H2_PREFACE, RequestHead, find_head, parse_request
 from trio_gateway.wire.serialise import response_head
 
@@ -166,6 +167,10 @@ class Lane:
         exchange = self._exchange(request, body, writer)
         exchange.path = path
         exchange.query = query
+        if request.upgrade and asks_for_websocket(request):
+            exchange.upgrade = Upgrade(self.link, self._buffer)
+            if body is _NO_BODY:
+                exchange.body = NoBody()  # one of its own counts what the client says
         self.link.begin_message(exchange.stand_still)
         await serve(exchange, self.runtime)
         if body is not _NO_BODY:

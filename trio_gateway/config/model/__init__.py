@@ -31,6 +31,7 @@ from trio_gateway.config.model.endpoint import (
     MatchConfig,
     PathConfig,
     PoolConfig,
+    WebSocketConfig,
 )
 from trio_gateway.config.model.gateway import GatewayConfig, ShutdownConfig
 from trio_gateway.config.model.health import HealthCheckConfig
@@ -64,4 +65,5 @@ __all__ = [
     "ShutdownConfig",
     "SlidingWindow",
     "TracingConfig",
+    "WebSocketConfig",
 ]

@@ -19,7 +19,7 @@ from trio_gateway.config.tokens import (
     HttpMethod,
     Token,
 )
-from trio_gateway.config.values import BytesOrZero, Count, CountOrZero, Integer, Seconds, SecondsOrZero
+from trio_gateway.config.values import Bytes, BytesOrZero, Count, CountOrZero, Integer, Seconds, SecondsOrZero
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 AuthType = Literal["none", "bearer", "api_key", "basic", "oauth2"]
@@ -96,6 +96,15 @@ class PoolConfig:
 
 
 @frozen
+class WebSocketConfig:
+    """`websocket`: silence in both directions, in seconds, and payload bytes of one message."""
+
+    enabled: bool = True
+    idle_timeout: Seconds = 300.0
+    max_message_size: Bytes = 16 * 1024 * 1024
+
+
+@frozen
 class EndpointTls:
     """`tls`: how an https target is verified, and the certificate that we show it. Paths of PEM files."""
 
@@ -128,6 +137,7 @@ class EndpointConfig:
     max_body_bytes: BytesOrZero | None = None
     timeouts: EndpointTimeouts = field(factory=EndpointTimeouts)
     pool: PoolConfig = field(factory=PoolConfig)
+    websocket: WebSocketConfig = field(factory=WebSocketConfig)
     tls: EndpointTls = field(factory=EndpointTls)
     circuit_breaker: CircuitBreakerConfig = field(factory=CircuitBreakerConfig)
     health_check: HealthCheckConfig = field(factory=HealthCheckConfig)

@@ -33,6 +33,7 @@ class Limits:
     connections: Count = 10_000
     requests_per_connection: Count = 100_000
     min_rate: CountOrZero = 240  # bytes a second, judged after 5 s
+    streams: Count = 10_000  # WebSockets and event streams at a time
 
 
 @frozen
