@@ -48,6 +48,7 @@ def busy(*ids: str) -> Metrics:
 UNITS = re.compile(r"(_total|_seconds|_bytes)$")
 PLAIN_GAUGES = {
     "trio_gateway_connections_active",
+    "trio_gateway_streams_active",
     "trio_gateway_config_last_reload_successful",
     "trio_gateway_requests_in_flight",
     "trio_gateway_circuit_breaker_state",
@@ -216,11 +217,15 @@ def test_the_gateways_own_counters() -> None:
     metrics.connections_accepted += 3
     metrics.connections_active += 2
     metrics.connections_refused["connections"] += 1
+    metrics.streams.active += 3
+    metrics.streams.refused += 2
     metrics.handler_errors += 4
     metrics.config_reload_failures += 5
     shown = {
         "connections_accepted_total": 3,
         "connections_active": 2,
+        "streams_active": 3,
+        "streams_refused_total": 2,
         "accept_pauses_total": 0,
         "heads_refused_total": 0,
         "handler_errors_total": 4,

@@ -59,6 +59,10 @@ class Wire:
         """The next whole request."""
         return await self.body(await self.head())
 
+    def trailing(self) -> bytes:
+        """What came behind a request that asks for another protocol."""
+        return self._parser.trailing_data[0]
+
     async def _event(self) -> h11.Event:
         while True:
             if self._parser.their_state is h11.DONE:

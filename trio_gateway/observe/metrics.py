@@ -138,19 +138,12 @@ class PoolView(Protocol):
         ...
 
 
-class StreamsView(Protocol):
-    """The replies that stay open, as far as their numbers go."""
-
-    active: int
-    refused: int
-
-
 @define(eq=False)
-class NoStreams:
-    """Where nothing serves."""
+class StreamStats:
+    """WebSockets and event streams."""
 
     active: int = 0
-    refused: int = 0
+    refused: int = 0  # for want of a place
 
 
 @define(eq=False)
@@ -190,7 +183,7 @@ class Metrics:
     config_loaded_at: float = field(factory=time.time)  # Unix seconds of the config in force
     access_lines_dropped: Callable[[], int] = field(default=int)  # the access log counts them itself
     pools: Callable[[], Mapping[str, PoolView]] = field(default=dict)  # the live ones by endpoint id
-    streams: StreamsView = field(factory=NoStreams)
+    streams: StreamStats = field(factory=StreamStats)
     loop: LoopStats = field(factory=LoopStats)
     _endpoints: dict[str, EndpointStats] = field(factory=dict)
 

@@ -2,13 +2,14 @@
 
 Two tasks relay, one a direction; what a slow reader leaves in its socket is never read here. Whatever ends
 a conversation comes down to three steps: no further frame begins, each side that was not told yet gets a
-close frame at its next frame boundary, and then each side has a few seconds to take it. A direction that
+close frame at its next frame boundary, and then each side has a moment to take it. A direction that
 stopped inside a frame can't be told anything any more: its connection is cut, which is what 1006 means.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import trio
 
@@ -28,7 +29,9 @@ from trio_gateway.proxy.link import Link, LinkStalled
 from trio_gateway.wire.websocket import GOING_AWAY, INTERNAL_ERROR, FrameScanner, close_frame
 
 CLOSE_WAIT = 5.0
-"""Seconds that a peer has to answer a close frame, or to take it."""
+"""Seconds that a frame has to come to its end, and a close frame to be answered."""
+LINGER = 2.0
+"""Seconds that a peer has behind the last byte for it, to end the connection itself."""
 
 _READ_SIZE = 16 * 1024  # scanned in one go: so many of the smallest frames keep others waiting for 5 ms
 _PIECES_BEFORE_YIELD = 2
@@ -37,10 +40,11 @@ _PIECES_BEFORE_YIELD = 2
 class Way:
     """One direction. `moved` counts the bytes that went on.
 
-    `broken` says that the sink has an unknown part of what it was to get: nothing can follow.
+    `broken` says that the sink has an unknown part of what it was to get: nothing can follow. `told` says
+    that a close frame went to it: nothing may follow.
     """
 
-    __slots__ = ("_scope", "_sink", "_source", "broken", "cause", "done", "heard", "moved", "scanner")
+    __slots__ = ("_scope", "_sink", "_source", "broken", "cause", "done", "heard", "moved", "scanner", "told")
 
     def __init__(self, source: Link, sink: Link, scanner: FrameScanner) -> None:
         self._source = source
@@ -50,6 +54,7 @@ class Way:
         self.moved = 0
         self.heard = trio.current_time()
         self.broken = False
+        self.told = False
         self.done = False
         self.cause: OSError | None = None
 
@@ -65,7 +70,6 @@ class Way:
                 await self._relay(data)
         except OSError as error:
             self.cause = error
-        self.done = True
 
     async def _relay(self, data: bytes | None) -> None:
         source, scanner = self._source, self.scanner
@@ -108,23 +112,29 @@ class Way:
         """End within CLOSE_WAIT."""
         self._scope.deadline = min(self._scope.deadline, trio.current_time() + CLOSE_WAIT)
 
-    async def part(self, code: int, reason: str, *, masked: bool) -> None:
-        """End the sink's connection: a close frame if it had none, FIN, and what it still says is read.
+    async def say_goodbye(self, code: int, reason: str, *, masked: bool) -> None:
+        """Give the sink a close frame, if it had none and one can stand there; CLOSE_WAIT at most."""
+        if self.told or self.broken or not self.scanner.at_boundary:
+            return
+        self.told = self.broken = True
+        with trio.move_on_after(CLOSE_WAIT), suppress(OSError):
+            self._sink.begin_message(None)
+            await self._sink.send(close_frame(code, reason, masked=masked))
+            self.broken = False
+
+    async def part(self) -> None:
+        """End the sink's connection: FIN, and what it still says is read.
 
         Closed over unread bytes, a connection is reset, and the reset may eat the close frame.
         """
-        sink, scanner = self._sink, self.scanner
-        try:
-            if self.broken or not scanner.at_boundary:
-                return sink.close()
-            if not self.closed:
-                sink.begin_message(None)
-                await sink.send(close_frame(code, reason, masked=masked))
-            sink.shutdown_write()
+        sink = self._sink
+        if self.broken or not self.scanner.at_boundary:
+            sink.close()
+            return
+        sink.shutdown_write()
+        with suppress(OSError):
             while await sink.receive():
                 await trio.lowlevel.checkpoint()
-        except OSError:
-            pass  # it is gone
 
 
 class Conversation:
@@ -164,10 +174,10 @@ class Conversation:
             nursery.start_soon(self._relay, self.up, self.down, from_client, nursery)
             nursery.start_soon(self._relay, self.down, self.up, from_upstream, nursery)
             await self._watch()
-        with trio.move_on_after(CLOSE_WAIT):
+        with trio.move_on_after(LINGER):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._part, self.up, self.down, GOING_AWAY)
-                nursery.start_soon(self._part, self.down, self.up, INTERNAL_ERROR)
+                nursery.start_soon(self._part, self.up, self.down)
+                nursery.start_soon(self._part, self.down, self.up)
 
     # ---- ends
 
@@ -201,6 +211,7 @@ class Conversation:
 
     async def _relay(self, way: Way, other: Way, first: bytes, nursery: trio.Nursery) -> None:
         await way.run(first)
+        way.told = way.closed
         if violation := way.scanner.violation:
             blamed = ClientViolation if way is self.up else UpstreamViolation
             self.end(blamed(cause=violation.reason), violation.code, violation.reason)
@@ -210,6 +221,9 @@ class Conversation:
             other.hurry()
         else:
             self.end(self._gone(way))
+        if self.error is not None:  # nobody's answer is waited for
+            await self._say_goodbye(way, other)
+        way.done = True
         if other.done:
             nursery.cancel_scope.cancel()
 
@@ -221,9 +235,14 @@ class Conversation:
         cause = str(way.cause or "closed without a close frame")
         return ClientGone(cause=cause) if way is self.up else UpstreamTruncated(cause=cause)
 
-    async def _part(self, way: Way, other: Way, default: int) -> None:
+    async def _say_goodbye(self, way: Way, other: Way) -> None:
         """Tell the sink of `way` what it has not been told: its own code, if it spoke first."""
-        code = self._code or default
+        is_upstream = way is self.up
+        code = self._code or (GOING_AWAY if is_upstream else INTERNAL_ERROR)
         if other.scanner.close_code is not None:
             code = other.scanner.close_code
-        await way.part(code, self._reason, masked=way is self.up)
+        await way.say_goodbye(code, self._reason, masked=is_upstream)
+
+    async def _part(self, way: Way, other: Way) -> None:
+        await self._say_goodbye(way, other)
+        await way.part()

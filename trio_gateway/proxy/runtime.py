@@ -61,8 +61,7 @@ class Runtime:
     def __attrs_post_init__(self) -> None:
         self.plan = in_one_go(make_plan(self.config, {}))
         self.live = LiveState(PoolFactory(self.network), self.metrics, self.events)
-        self.streams = Streams(lambda: self.plan.config.server.limits.streams)
-        self.metrics.streams = self.streams
+        self.streams = Streams(lambda: self.plan.config.server.limits.streams, self.metrics.streams)
         if self.access_log is not None:
             log = self.access_log
             self.metrics.access_lines_dropped = lambda: log.dropped

@@ -13,6 +13,7 @@ import trio
 from attrs import define, field
 
 from trio_gateway.errors import ShuttingDown, TooManyStreams
+from trio_gateway.observe.metrics import StreamStats
 from trio_gateway.proxy.conversation import Conversation
 from trio_gateway.proxy.exchange import Reply
 
@@ -22,22 +23,22 @@ class Streams:
     """The places, and who has them. `limit` is asked each time, so a reload shows."""
 
     limit: Callable[[], int]
-    active: int = 0
-    refused: int = 0
+    stats: StreamStats
     draining: bool = False
     conversations: dict[Conversation, None] = field(factory=dict)  # eldest first
 
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold a place. Raises TooManyStreams when there is none."""
-        if self.active >= self.limit():
-            self.refused += 1
+        stats = self.stats
+        if stats.active >= self.limit():
+            stats.refused += 1
             raise TooManyStreams
-        self.active += 1
+        stats.active += 1
         try:
             yield
         finally:
-            self.active -= 1
+            stats.active -= 1
 
     @contextmanager
     def holding(self, conversation: Conversation) -> Iterator[None]:

@@ -117,6 +117,8 @@ class FrameScanner:
                 self._left = 0
                 return data[:at]
             at = end
+            if self.over:  # a close frame: what is behind it goes nowhere
+                return data[:at]
         self._left = at - size
         return data
 
