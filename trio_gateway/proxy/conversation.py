@@ -93,10 +93,9 @@ class Way:
 
     async def _push(self, data: bytes) -> None:
         self.broken = True  # until the kernel has all of it
-        sent = self._sink.send_nowait(data)
-        if sent < len(data):
+        if rest := self._sink.send_nowait(data):
             self._sink.begin_message(None)
-            await self._sink.send(data[sent:])
+            await self._sink.send_rest(rest)
         self.moved += len(data)
         self.broken = False
 
