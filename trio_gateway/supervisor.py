@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from trio_gateway.admin.app import make_app
 from trio_gateway.admin.dispatch import Management
@@ -29,7 +29,7 @@ from trio_gateway.background.watcher import Reloader, Watcher
 from trio_gateway.config.addresses import Address
 from trio_gateway.config.binds import address_text
 from trio_gateway.config.model import GatewayConfig
-from trio_gateway.config.source import Table
+from trio_gateway.config.source import Recall, Table
 from trio_gateway.errors import GatewayError, ShuttingDown
 from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.observe.loop import watch_loop
@@ -58,13 +58,14 @@ class Source:
     """The file that a config came from, so that it can be read again.
 
     `defaults` are its top-level blocks, for endpoints that come through the API; `digest` is that of the
-    text that was read; `adjust` puts in what the command line said.
+    text that was read; `adjust` puts in what the command line said; `recall` is what the reading remembers.
     """
 
     path: str
     defaults: Table
     digest: bytes
     adjust: Callable[[GatewayConfig], GatewayConfig] = _as_it_is
+    recall: Recall = field(factory=Recall, repr=False)
 
 
 @frozen(eq=False)
@@ -241,7 +242,14 @@ def _reloader(runtime: Runtime, source: Source | None, guard: Guard) -> Reloader
     def adjust(config: GatewayConfig) -> GatewayConfig:
         return guard.check(source.adjust(config))
 
-    return Reloader(source.path, runtime, defaults=source.defaults, digest=source.digest, adjust=adjust)
+    return Reloader(
+        source.path,
+        runtime,
+        defaults=source.defaults,
+        recall=source.recall,
+        digest=source.digest,
+        adjust=adjust,
+    )
 
 
 async def _kept_running(what: str, run: Callable[[], Awaitable[None]]) -> None:

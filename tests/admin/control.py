@@ -25,9 +25,9 @@ from trio_gateway.admin.tokens import Scope, issue
 from trio_gateway.background.prober import Prober
 from trio_gateway.background.registrations import Registrations
 from trio_gateway.background.state import StateStore
-from trio_gateway.background.watcher import Reloader, Watcher, digest_of
+from trio_gateway.background.watcher import Reloader, Watcher
 from trio_gateway.config.addresses import Address
-from trio_gateway.config.load import load_config
+from trio_gateway.config.load import digest_of, load_config
 from trio_gateway.config.model import BindConfig, JwtConfig
 from trio_gateway.proxy.exchange import Exchange
 from trio_gateway.proxy.network import MemoryNetwork

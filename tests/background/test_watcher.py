@@ -20,8 +20,9 @@ from tests.support.client import RawClient, request
 from tests.support.disk import at_once
 from tests.support.gateway import World, world
 from tests.support.upstream import Script, Upstream, Wire, answering
-from trio_gateway.background.watcher import Reloader, Watcher, digest_of, reload_on_hangup
+from trio_gateway.background.watcher import Reloader, Watcher, reload_on_hangup
 from trio_gateway.config.data import read_endpoint
+from trio_gateway.config.load import digest_of
 from trio_gateway.config.model import BindConfig, EndpointConfig, GatewayConfig
 from trio_gateway.proxy.runtime import Runtime
 

@@ -18,8 +18,7 @@ from click.testing import Result
 from tests.cli.conftest import Call
 from tests.support.upstream import Upstream, answering
 from trio_gateway.background.state import StateStore
-from trio_gateway.background.watcher import digest_of
-from trio_gateway.config.load import load_config
+from trio_gateway.config.load import digest_of, load_config
 from trio_gateway.observe.logs import configure
 from trio_gateway.proxy.network import RealNetwork
 from trio_gateway.supervisor import Gateway, Source

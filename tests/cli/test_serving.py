@@ -13,6 +13,7 @@ from tests.cli.conftest import Call
 from trio_gateway.cli.serving import open_access_log, serve
 from trio_gateway.config.model import BindConfig, GatewayConfig, LoggingConfig, ServerConfig
 from trio_gateway.config.source import Table
+from trio_gateway.supervisor import Source
 
 
 def test_an_address_that_cannot_be_had_is_a_failure(call: Call) -> None:
@@ -20,7 +21,7 @@ def test_an_address_that_cannot_be_had_is_a_failure(call: Call) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = (BindConfig(f"127.0.0.1:{taken.getsockname()[1]}"),)
         config = GatewayConfig(server=ServerConfig(bind=bind), state_dir="state")
-        assert serve(config, "gateway.yaml", Table(), lambda config: config) == 1
+        assert serve(config, Source("gateway.yaml", Table(), b"")) == 1
 
 
 def test_of_several_addresses_none_stays_bound_when_one_fails(call: Call) -> None:

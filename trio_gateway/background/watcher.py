@@ -11,7 +11,6 @@ with it changes nothing, and is said in the log, in the metrics and to whoever a
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import time
@@ -23,9 +22,9 @@ import trio
 from attrs import define, field, frozen
 
 from trio_gateway.config.diff import ConfigDiff, diff
-from trio_gateway.config.load import collector_paused, load_config
+from trio_gateway.config.load import collector_paused, digest_of, load_config
 from trio_gateway.config.model import GatewayConfig
-from trio_gateway.config.source import Table
+from trio_gateway.config.source import Recall, Table
 from trio_gateway.errors import ConfigError
 from trio_gateway.observe.logs import set_level
 from trio_gateway.proxy.aside import Aside, beside_the_loop
@@ -70,6 +69,7 @@ class ReloadResult:
 class _Reading:
     config: GatewayConfig
     defaults: Table
+    recall: Recall
     warnings: tuple[str, ...]
     changes: ConfigDiff
     contexts: object  # TLS settings, kept loaded until the pools have them
@@ -79,13 +79,15 @@ class _Reading:
 class Reloader:
     """Reads the config file again. All of it may be asked at any time, by anybody.
 
-    `defaults` are the current file's, for endpoints that come from elsewhere; `digest` is that of the text
-    that was read last, None before; `adjust` puts in what the command line said.
+    `defaults` are the current file's, for endpoints that come from elsewhere; `recall` is what its reading
+    remembers; `digest` is that of the text that was read last, None before; `adjust` puts in what the
+    command line said.
     """
 
     path: str
     runtime: Runtime
     defaults: Table = field(factory=Table)
+    recall: Recall = field(factory=Recall, repr=False)
     digest: bytes | None = None
     adjust: Callable[[GatewayConfig], GatewayConfig] = lambda config: config
     environ: Mapping[str, str] = field(default=os.environ, repr=False)
@@ -115,11 +117,12 @@ class Reloader:
         Raises ConfigError.
         """
         with collector_paused():
-            loaded = load_config(self.path, self.environ)
+            loaded = load_config(self.path, self.environ, self.recall)
             config = self.adjust(loaded.require())
             return _Reading(
                 config,
                 loaded.defaults,
+                loaded.recall,
                 tuple(map(str, loaded.warnings)),
                 diff(self.runtime.config, config),
                 self.runtime.live.load_tls(config.endpoints),
@@ -135,7 +138,7 @@ class Reloader:
         return ReloadResult(False, tuple(problems), len(self.runtime.config.endpoints))
 
     def _succeeded(self, reading: _Reading) -> ReloadResult:
-        self.defaults = reading.defaults
+        self.defaults, self.recall = reading.defaults, reading.recall
         self.last_reload_error = None
         metrics, changes = self.runtime.metrics, reading.changes
         if "log_level" in changes.sections:
@@ -209,15 +212,6 @@ async def reload_on_hangup(
         task_status.started()
         async for _ in signals:
             await reloader.reload()
-
-
-def digest_of(path: str) -> bytes:
-    """What tells two contents of a file apart; b"" when it can't be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return b""
 
 
 def _signature(path: str) -> _Signature:

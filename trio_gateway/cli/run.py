@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from trio_gateway.cli.check import BAD_CONFIG, complain, report
 from trio_gateway.config.binds import TcpBind, parse_bind
-from trio_gateway.config.load import Loaded, load_config
+from trio_gateway.config.load import Loaded, digest_of, load_config
 from trio_gateway.config.model import BindConfig, GatewayConfig
 from trio_gateway.config.model.server import listener
 from trio_gateway.config.search import create_config, find_config
@@ -69,6 +69,7 @@ def command(
     if bind and _typed(context, "host", "port"):
         raise click.UsageError("--bind replaces --host and --port: give one or the other")
     created = not asked and _create(path)
+    digest = digest_of(path)  # before it is read: a change in between is not missed
     loaded = load_config(path)
     if loaded.problems:
         complain(loaded)
@@ -82,8 +83,11 @@ def command(
     configure(config.logging.format, config.log_level, sys.stderr)
     _say_what_to_know(loaded, path if created else None, reload)
     from trio_gateway.cli.serving import serve  # the servers' imports cost more than all of the above
+    from trio_gateway.supervisor import Source
 
-    context.exit(serve(config, path, loaded.defaults, adjust))
+    source = Source(path, loaded.defaults, digest, adjust, loaded.recall)
+    del loaded  # the file's tree is large, and nobody will ask for it
+    context.exit(serve(config, source))
 
 
 def _typed(context: click.Context, *options: str) -> bool:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
 
 import click
 import structlog
 import trio
 
 from trio_gateway.background.state import StateStore, state_directory
-from trio_gateway.background.watcher import digest_of, reload_on_hangup
+from trio_gateway.background.watcher import reload_on_hangup
 from trio_gateway.cli.check import BAD_CONFIG
 from trio_gateway.config.binds import address_text
 from trio_gateway.config.model import GatewayConfig
-from trio_gateway.config.source import Table
 from trio_gateway.errors import ConfigError
 from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.supervisor import Gateway, Source
@@ -28,14 +26,8 @@ _STDOUT = 1
 _LAST_LINES = 0.25  # seconds for the access log's writer when the gateway has stopped
 
 
-def serve(
-    config: GatewayConfig, path: str, defaults: Table, adjust: Callable[[GatewayConfig], GatewayConfig]
-) -> int:
-    """Run the gateway to its end and tell how it ended, as an exit code.
-
-    `path`, `defaults` and `adjust` are what it takes to read the file again.
-    """
-    source = Source(path, defaults, digest_of(path), adjust)
+def serve(config: GatewayConfig, source: Source) -> int:
+    """Run the gateway to its end and tell how it ended, as an exit code."""
     access_log = open_access_log(config)
     gc.collect()
     gc.freeze()  # what was imported stays: no collection need look at it, least of all the one at exit

@@ -32,7 +32,7 @@ def diff(old: GatewayConfig, new: GatewayConfig) -> ConfigDiff:
         changed=tuple(
             (before[id_], endpoint)
             for id_, endpoint in after.items()
-            if id_ in before and before[id_] != endpoint
+            if id_ in before and before[id_] is not endpoint and before[id_] != endpoint
         ),
         removed=tuple(endpoint for id_, endpoint in before.items() if id_ not in after),
         sections=tuple(

@@ -3,11 +3,16 @@
 The stages: `source` parses and expands, `merge` puts an endpoint on top of the file's defaults,
 `reader` turns blocks into the model, `check` compares fields with each other. None of them stops at
 a mistake, so a `Loaded` always has a config; it is good for use only when it has no problems.
+
+Reading a thousand endpoints takes longer than a reload may. A reading can therefore be given what an
+earlier one remembers: endpoints that are written as they were then are not read again but are the very
+same objects, which a diff sees at a glance.
 """
 
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +28,7 @@ from trio_gateway.config.positions import EndpointSource, Positions
 from trio_gateway.config.problems import Findings, Problem
 from trio_gateway.config.reader import Reader
 from trio_gateway.config.reserved import WAITING_VARIABLES
-from trio_gateway.config.source import Items, Table, is_null, read_source
+from trio_gateway.config.source import Items, Recall, Recalled, Table, is_null, read_source
 from trio_gateway.errors import ConfigError
 
 ENDPOINT_DEFAULTS = frozenset(
@@ -54,6 +59,8 @@ class Loaded:
     problems: list[Problem] = field(factory=list)
     warnings: list[Problem] = field(factory=list)
     positions: Positions = field(factory=Positions)
+    recall: Recall = field(factory=Recall, repr=False)
+    """For the next reading; nothing where there was something to tell, which must be told again."""
 
     def require(self) -> GatewayConfig:
         """The config, or ConfigError with one line for each problem."""
@@ -71,12 +78,14 @@ class Loaded:
         return attrs.evolve(self, problems=[*self.problems, *self.warnings], warnings=[])
 
 
-def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Loaded:
+def load_config(
+    path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, recall: Recall | None = None
+) -> Loaded:
     """Read, parse and check the file at `path`. A file that can't be read is a problem, not an exception."""
     name = os.fspath(path)
     environ = os.environ if environ is None else environ
     try:
-        return parse_config(FilePath(name).read_bytes().decode("utf-8-sig"), name, environ)
+        return parse_config(FilePath(name).read_bytes().decode("utf-8-sig"), name, environ, recall)
     except OSError as error:
         return _unreadable(name, 0, 0, f"cannot be read: {error.strerror or error}")
     except UnicodeDecodeError as error:
@@ -85,10 +94,25 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
         return _unreadable(name, line, col, "is not UTF-8 text")
 
 
-def parse_config(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
-    """Parse and check the text of a config file; `name` is what problems call it."""
+def digest_of(path: str) -> bytes:
+    """What tells two contents of a file apart; b"" when it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return b""
+
+
+def parse_config(text: str, name: str, environ: Mapping[str, str], recall: Recall | None = None) -> Loaded:
+    """Parse and check the text of a config file; `name` is what problems call it.
+
+    `recall` is an earlier reading's, with the same `environ`. It changes nothing but the time that it takes.
+    """
     with collector_paused():
-        return _parse(text, name, environ)
+        loaded, told = _parse(text, name, environ, recall or Recall(ENDPOINT_DEFAULTS))
+        if told and recall and recall.endpoints:  # once more, so that each finding stands at its very place
+            loaded, _ = _parse(text, name, environ, Recall(ENDPOINT_DEFAULTS))
+        return loaded
 
 
 @contextmanager
@@ -103,17 +127,24 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _parse(text: str, name: str, environ: Mapping[str, str]) -> Loaded:
+def _parse(text: str, name: str, environ: Mapping[str, str], recall: Recall) -> tuple[Loaded, bool]:
+    """What the text says, and whether there was anything to tell of it."""
     findings = Findings(name)
-    root = read_source(text, environ, findings)
+    root = read_source(text, environ, findings, recall)
     config, sources = _read(root, Reader(findings), findings)
     positions = Positions(name, root, sources)
-    return Loaded(
-        config,
-        _in_order(findings.errors, check(config, positions)),
-        _in_order(_variables(environ), findings.warnings, advise(config, positions)),
-        positions,
-    )
+    problems = _in_order(findings.errors, check(config, positions))
+    warnings = _in_order(findings.warnings, advise(config, positions))
+    told = bool(problems or warnings)
+    recall = Recall() if told else _recall(config, sources)
+    loaded = Loaded(config, problems, _in_order(_variables(environ), warnings), positions, recall)
+    return loaded, told
+
+
+def _recall(config: GatewayConfig, sources: tuple[EndpointSource, ...]) -> Recall:
+    read = zip(sources, config.endpoints, strict=True)
+    known = {source.own.written: endpoint for source, endpoint in read if source.own.written is not None}
+    return Recall(ENDPOINT_DEFAULTS, known)
 
 
 def _read(
@@ -143,6 +174,9 @@ def _endpoints(root: Table, defaults: Table, reader: Reader) -> list[tuple[Endpo
         return []
     found = []
     for row, item in enumerate(listed.items):
+        if isinstance(item, Recalled):
+            found.append((item.read, EndpointSource(row, item, item)))
+            continue
         merged = overlay(defaults, item) if defaults.entries else item
         endpoint = reader.block(EndpointConfig, merged, ("endpoints", row))
         if endpoint and isinstance(item, Table) and isinstance(merged, Table):

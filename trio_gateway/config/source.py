@@ -10,11 +10,12 @@ the C stack of libyaml's composer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import yaml
-from attrs import define, field
+from attrs import define, field, frozen
 from yaml.composer import ComposerError
 from yaml.reader import Reader, ReaderError
 
@@ -73,6 +74,14 @@ class Entry(NamedTuple):
     value: Value
 
 
+class Written(NamedTuple):
+    """How an endpoint is written: two that are equal mean the same, wherever they stand."""
+
+    inherited: str
+    col: int
+    text: str
+
+
 @define(eq=False)
 class Table:
     """A mapping with merge keys resolved. Compared and hashed by identity: one place in the file."""
@@ -81,6 +90,23 @@ class Table:
     line: int = 1
     col: int = 1
     weight: int = 1
+    written: Written | None = None
+    """Of an endpoint; None where what it means is not said by its text alone."""
+
+
+@define(eq=False)
+class Recalled(Table):
+    """An endpoint that is written as one which was read before: `read` is what that became."""
+
+    read: Any = None
+
+
+@frozen
+class Recall:
+    """What is remembered of earlier readings. `inherited` are the root's keys that endpoints inherit."""
+
+    inherited: frozenset[str] = frozenset()
+    endpoints: Mapping[Written, Any] = field(factory=dict)
 
 
 Value: TypeAlias = Text | Items | Table
@@ -91,12 +117,17 @@ def is_null(value: Value) -> bool:
     return isinstance(value, Text) and value.tag == NULL
 
 
-def read_source(text: str, environ: Mapping[str, str], findings: Findings) -> Table:
-    """The root mapping of `text`; an empty one when the file is empty or cannot be parsed."""
+def read_source(
+    text: str, environ: Mapping[str, str], findings: Findings, recall: Recall | None = None
+) -> Table:
+    """The root mapping of `text`; an empty one when the file is empty or cannot be parsed.
+
+    Endpoints that are written as ones in `recall` come as `Recalled`.
+    """
     root = _compose(text, findings)
     if root is None:
         return Table()
-    value = _Builder(environ, findings, max(_FREE_REPEATS, len(text))).root(root)
+    value = _Builder(text, environ, findings, recall or Recall(), max(_FREE_REPEATS, len(text))).root(root)
     if isinstance(value, Table):
         return value
     if not is_null(value):
@@ -153,14 +184,30 @@ class _RunawayAliasesError(Exception):
     """The aliases repeat more values than any honest file does."""
 
 
+_FOREIGN = re.compile(r"(?:^|[\s\[{,])[*!]\S")
+
+
+def _says_all(text: str) -> bool:
+    """Whether a piece of YAML has no alias and no tag, whose meaning stands elsewhere.
+
+    Some texts in quotes look like one, which does no harm.
+    """
+    return ("*" not in text and "!" not in text) or not _FOREIGN.search(text)
+
+
 @define
 class _Builder:
+    source: str
     environ: Mapping[str, str]
     findings: Findings
+    recall: Recall
     allowance: int
+    inherited: str | None = None
     seen: dict[int, Value | None] = field(factory=dict)
 
     def root(self, node: yaml.Node) -> Value:
+        if isinstance(node, yaml.MappingNode):
+            self.inherited = self.text_inherited(node)
         try:
             return self.value(node, ())
         except _RunawayAliasesError:
@@ -201,7 +248,8 @@ class _Builder:
     def items(self, node: yaml.Node, path: Path) -> Value:
         if node.tag != _TAG + "seq":
             return self.broken(node, path, f"the tag {node.tag} is not supported")
-        items = [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        build = self.endpoint if path == ("endpoints",) else self.value
+        items = [build(item, (*path, index)) for index, item in enumerate(node.value)]
         weight = 1 + sum(item.weight for item in items)
         return Items(items, node.start_mark.line + 1, node.start_mark.column + 1, weight)
 
@@ -225,6 +273,33 @@ class _Builder:
             entries = base.entries | entries
         weight = 1 + sum(entry.value.weight for entry in entries.values())
         return Table(entries, node.start_mark.line + 1, node.start_mark.column + 1, weight)
+
+    def endpoint(self, node: yaml.Node, path: Path) -> Value:
+        """One item of `endpoints`, unless it is remembered."""
+        text = self.text_of(node, node)
+        if self.inherited is None or not _says_all(text):
+            return self.value(node, path)
+        written = Written(self.inherited, node.start_mark.column, text)
+        if written in self.recall.endpoints:
+            line, col = node.start_mark.line + 1, node.start_mark.column + 1
+            return Recalled(line=line, col=col, written=written, read=self.recall.endpoints[written])
+        value = self.value(node, path)
+        if isinstance(value, Table):
+            value.written = written
+        return value
+
+    def text_inherited(self, root: yaml.MappingNode) -> str | None:
+        """The text of all that endpoints inherit; None where it does not say all."""
+        texts = [
+            self.text_of(key, value)
+            for key, value in root.value
+            if isinstance(key, yaml.ScalarNode) and (key.tag == _MERGE or key.value in self.recall.inherited)
+        ]
+        return "\0".join(texts) if all(map(_says_all, texts)) else None
+
+    def text_of(self, first: yaml.Node, last: yaml.Node) -> str:
+        """The file's text from the start of one node to the end of another."""
+        return self.source[first.start_mark.index : last.end_mark.index]
 
     def bases(self, node: yaml.Node, path: Path) -> list[Table]:
         """What `<<` names: one mapping or a list of them, the first of which wins."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Literal, get_args
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 from trio_gateway.config.model import EndpointConfig
 from trio_gateway.errors import ClientError
@@ -135,7 +135,10 @@ class Registry:
     def copy(self) -> Registry:
         """The same entries once more, to try a change on."""
         twin = Registry(self._said)
-        twin._entries = {id_: evolve(entry) for id_, entry in self._entries.items()}
+        twin._entries = {
+            each.id: Entry(each.id, each.config, each.source, each.status, each.registration_time)
+            for each in self._entries.values()
+        }
         return twin
 
     # ---- what the API changes
@@ -228,13 +231,15 @@ class Registry:
 
     def _differs(self, config: EndpointConfig) -> bool:
         entry = self._entries[config.id]
-        return entry.source != "file" or entry.config != config
+        return entry.source != "file" or (entry.config is not config and entry.config != config)
 
     def _put(self, config: EndpointConfig, source: Source, now: datetime) -> Entry:
         entry = self._entries.get(config.id)
         if entry is None:
             entry = Entry(config.id, config, source, self._status(config), now)
             self._entries[config.id] = entry
+            return entry
+        if entry.config is config and entry.source == source:  # as most are when a file is read again
             return entry
         status = self._status(config)
         verdict_stands = entry.status == "unhealthy" and entry.config.url == config.url
