@@ -20,7 +20,7 @@ from tests.e2e.started import config, until
 from tests.support.client import request
 from tests.support.h2client import H2Client, open_h2
 from tests.support.upstream import Wire, answering
-from trio_gateway.proxy.inflight import TICK
+from trio_gateway.proxy.inflight import GRACE
 from trio_gateway.proxy.link import Link
 
 _TRIES = 5
@@ -222,7 +222,7 @@ async def test_connecting_stops_when_the_client_leaves(door: str) -> None:
             for _ in range(_TRIES):
                 leave = await _CONNECTING[door](world)
                 await until(lambda: len(world.gateway.runtime.in_flight))
-                await trio.sleep(2 * TICK)
+                await trio.sleep(2 * GRACE)
                 left_at = trio.current_time()
                 leave()
                 await world.settled()

@@ -18,6 +18,7 @@ from tests.support.gateway import World, world
 from tests.support.upstream import Script, Wire, answering
 from trio_gateway.errors import ClientGone
 from trio_gateway.proxy.exchange import Exchange
+from trio_gateway.proxy.readiness import Readiness
 
 SUBJECT = "/orchestrator/users/subject"
 CONFIG = """
@@ -142,6 +143,7 @@ def living() -> int:
 async def play(case: Case, n: int, moment: Moment, *, leave: bool) -> bool:
     """Play `case` with a strike at its n-th step and judge what is left; whether the strike came."""
     async with world(CONFIG.format(case.options), case.script) as here:
+        Readiness.current()  # it comes with the first connection and stays
         await trio.testing.wait_all_tasks_blocked()
         tasks, files = living(), descriptors()
         client = await here.client()

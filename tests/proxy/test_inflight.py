@@ -246,20 +246,19 @@ async def test_a_socket_that_is_gone_before_it_is_watched_is_a_departure(autojum
         assert here.idle()
 
 
-async def test_a_watch_that_begins_again_takes_up_who_is_in_flight(autojump_clock: object) -> None:
-    """Its descriptors are new; an exchange from before is watched like any other."""
+async def test_a_watch_that_begins_again_takes_up_whose_client_left(autojump_clock: object) -> None:
+    """A departure that came while nobody watched is acted upon, and one behind it."""
     made, in_flight = Made(), InFlight()
-    exchange = made()
-    exchange.fileno = made.sockets[0].fileno()
-    in_flight.enter(exchange)
-    for _ in range(2):
-        with trio.move_on_after(1):
-            await in_flight.watch()
-        assert exchange.error is None
-    made.sockets[1].close()
+    exchanges = [made(), made(), made()]
+    for exchange in exchanges:
+        in_flight.enter(exchange)
+    in_flight.client_left(exchanges[0])
+    with trio.move_on_after(0.01):
+        await in_flight.watch()
+    assert exchanges[0].error is None
+    in_flight.client_left(exchanges[1])
     with trio.move_on_after(1):
         await in_flight.watch()
-    assert isinstance(exchange.error, ClientGone)
-    in_flight.leave(exchange)
-    made.sockets[0].close()
-    assert len(in_flight) == 0
+    assert [type(exchange.error) for exchange in exchanges] == [ClientGone, ClientGone, type(None)]
+    for sock in made.sockets:
+        sock.close()

@@ -185,7 +185,6 @@ class Exchange:
     client: str
     started: float
     door: str
-    fileno: int = -1  # the client's socket for the departure watch; -1 where the door watches itself
     scope: trio.CancelScope | None = None  # made when the route has given it its deadline
     waiting: Wait = Wait.UPSTREAM_HEAD
     latest: float = math.inf  # `timeouts.total`

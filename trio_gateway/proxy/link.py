@@ -1,8 +1,9 @@
 """One end of a connection. Above this module nobody sees a socket.
 
-A link tries its non-blocking socket first and asks Trio only where it would block: that spares two
+A link tries its non-blocking socket first and waits only where it would block: that spares two
 checkpoints a request. So neither `receive` nor `send` is a checkpoint when it need not wait; who loops
-over them must yield by itself now and then.
+over them must yield by itself now and then. Waiting for bytes goes through `Readiness`; to write, which
+seldom has to wait, through Trio.
 
 Everything that ends a connection is an `OSError` here: resets, TLS alerts, our own close from another
 task (`LinkClosed`), a write without progress (`LinkStalled`). `tls_link` has the same over TLS.
@@ -21,6 +22,7 @@ import trio
 
 from trio_gateway.config.addresses import Address
 from trio_gateway.proxy.pace import Pace
+from trio_gateway.proxy.readiness import Readiness
 
 READ_SIZE = 64 * 1024
 
@@ -45,11 +47,16 @@ class Link:
     """
 
     __slots__ = (
+        "_on_departure",
         "_on_wait",
         "_pace",
         "_poll",
+        "_reader",
+        "_readiness",
         "_sock",
+        "_unread",
         "closed",
+        "departed",
         "local",
         "min_rate",
         "peer",
@@ -72,12 +79,17 @@ class Link:
         self.write_timeout = write_timeout
         self.min_rate = 0
         self.closed = False
+        self.departed = False  # the peer sends no more, or is gone, as far as we were told
         self._on_wait: Callable[[], None] | None = None
+        self._on_departure: Callable[[], None] | None = None
         self._pace: Pace | None = None
         self._poll: select.poll | None = None  # half the cost of a peek that raises
+        self._readiness: Readiness | None = None  # where it is registered
+        self._reader: trio.lowlevel.Task | None = None
+        self._unread = False  # something may be there: told, and not yet read to its end
 
     def fileno(self) -> int:
-        """The descriptor, for the watch over departed clients; -1 once closed."""
+        """The descriptor; -1 once closed."""
         return self._sock.fileno()
 
     # ---- reading
@@ -85,15 +97,20 @@ class Link:
     def receive_nowait(self, size: int = READ_SIZE) -> bytes | None:
         """What is there now: b"" at the end of the stream, None when nothing came. Raises OSError."""
         try:
-            return self._sock.recv(size)
+            data = self._sock.recv(size)
         except (BlockingIOError, InterruptedError):
+            self._unread = False
             return None
+        if len(data) < size:  # all that was there, so whatever comes is told; but an end is told once
+            self._unread = self.departed
+        return data
 
     def peek_nowait(self, size: int) -> bytes | None:
         """Like `receive_nowait`, but what is there stays there. Of the socket's own bytes, below TLS."""
         try:
             return self._sock.recv(size, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
+            self._unread = False
             return None
 
     async def receive(self, size: int = READ_SIZE) -> bytes:
@@ -105,11 +122,62 @@ class Link:
             await self.readable()
 
     async def readable(self) -> None:
-        """Wait until reading makes progress. Raises LinkClosed."""
+        """Wait until reading may make progress. Raises LinkClosed. No checkpoint if something is there."""
+        if self._unread:
+            return
+        if self._readiness is None and not self._register():
+            await self._readable_by_trio()
+            return
+        if self._reader is not None:
+            raise trio.BusyResourceError("another task reads from this link")
+        if not self.closed:
+            self._reader = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
+        if self.closed:
+            raise LinkClosed
+
+    def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _register(self) -> bool:
+        """Have what happens to the socket told from now on; whether there is who tells it."""
+        if self._readiness is None and not self.closed:
+            self._readiness = Readiness.current()
+            if self._readiness is not None:
+                self._readiness.register(self._sock.fileno(), self)
+        return self._readiness is not None or self.closed
+
+    async def _readable_by_trio(self) -> None:
         try:
             await trio.lowlevel.wait_readable(self._sock)
         except (trio.ClosedResourceError, ValueError):
             raise LinkClosed from None
+
+    def arrived(self) -> None:
+        """See Reader."""
+        self._unread = True
+        self._wake()
+
+    def peer_left(self) -> None:
+        """See Reader."""
+        if not self.departed:
+            self.departed = True
+            if self._on_departure is not None:
+                self._on_departure()
+
+    def _wake(self) -> None:
+        if self._reader is not None:
+            trio.lowlevel.reschedule(self._reader)
+            self._reader = None
+
+    def watch_departure(self, on_departure: Callable[[], None]) -> None:
+        """Call `on_departure` once, when the peer sends no more or is gone, or this end is closed.
+
+        See `departed` for what is known before. A departure is not told on systems without epoll.
+        """
+        self._on_departure = on_departure
+        self._register()
 
     def is_quiet(self) -> bool:
         """Nothing came and nobody left: an idle connection that may be used again."""
@@ -178,9 +246,14 @@ class Link:
         """Close at once; tasks that wait on this end get LinkClosed. Safe to repeat."""
         if not self.closed:
             self.closed = True
-            if self._sock.fileno() >= 0:
-                trio.lowlevel.notify_closing(self._sock)
+            self._unread = False
+            if (fileno := self._sock.fileno()) >= 0:
+                if self._readiness is not None:
+                    self._readiness.forget(fileno)
+                trio.lowlevel.notify_closing(fileno)
             self._sock.close()
+            self._wake()
+            self.peer_left()  # for whoever asks: nobody is there any more
 
     def abort(self) -> None:
         """Close with a reset, so that the peer can tell a cut from an end (SO_LINGER 0)."""

@@ -64,6 +64,7 @@ class Lane:
     due: float = math.inf
     served: int = 0
     _buffer: bytes = b""
+    _exchange: Exchange | None = None  # in flight
     _peer: bytes = field(init=False, default=b"")
     _trusted: bool = field(init=False, default=False)
 
@@ -75,6 +76,7 @@ class Lane:
         self._peer = self.link.peer[0].encode()
         self._trusted = within(self.link.peer[0], server.trusted_proxies)
         self.due = trio.current_time() + server.timeouts.head
+        self.link.watch_departure(self._client_left)
         while await self._next():
             pass
 
@@ -164,7 +166,7 @@ class Lane:
             H1Body(request, self.link, self._buffer, server.limits.min_rate) if request.has_body else _NO_BODY
         )
         writer = H1Writer(self.link, request, body, keep_alive=keep_alive, closing=self.draining)
-        exchange = self._exchange(request, body, writer)
+        exchange = self._exchange = self._begin(request, body, writer)
         exchange.path = path
         exchange.query = query
         if request.upgrade and asks_for_websocket(request):
@@ -172,7 +174,10 @@ class Lane:
             if body is _NO_BODY:
                 exchange.body = NoBody()  # one of its own counts what the client says
         self.link.begin_message(exchange.stand_still)
+        if self.link.departed:
+            self._client_left()
         await serve(exchange, self.runtime)
+        self._exchange = None
         if body is not _NO_BODY:
             assert isinstance(body, H1Body)
             self._buffer = body.leftover
@@ -183,7 +188,11 @@ class Lane:
             await self._linger()
         return False
 
-    def _exchange(self, request: RequestHead, body: H1Body | NoBody, writer: H1Writer) -> Exchange:
+    def _client_left(self) -> None:
+        if self._exchange is not None:
+            self.runtime.in_flight.client_left(self._exchange)
+
+    def _begin(self, request: RequestHead, body: H1Body | NoBody, writer: H1Writer) -> Exchange:
         plan = self.runtime.plan
         peer = self.link.peer[0]
         tracing = plan.config.tracing
@@ -200,7 +209,7 @@ class Lane:
             prefix=b"",
             version=request.version,
         )
-        return Exchange(request, body, writer, hop, client, trio.current_time(), "lane", self.link.fileno())
+        return Exchange(request, body, writer, hop, client, trio.current_time(), "lane")
 
     # ---- ends
 
