@@ -256,6 +256,9 @@ async def test_a_watch_that_begins_again_takes_up_whose_client_left(autojump_clo
     with trio.move_on_after(0.01):
         await in_flight.watch()
     assert exchanges[0].error is None
+    with trio.move_on_after(1):
+        await in_flight.watch()
+    assert isinstance(exchanges[0].error, ClientGone)
     in_flight.client_left(exchanges[1])
     with trio.move_on_after(1):
         await in_flight.watch()

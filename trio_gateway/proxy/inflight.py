@@ -48,10 +48,10 @@ class InFlight:
     async def watch(self) -> None:
         """Tell the exchanges whose client left; runs until cancelled. Begun again, it goes on."""
         while True:
-            await self._departure.wait()
-            self._departure = trio.Event()
             while self._left_alone:  # each waits for 25 ms at most, those behind it included
                 await trio.sleep_until(self._left_alone[0].started + GRACE)
                 exchange = self._left_alone.popleft()
                 if exchange in self._exchanges:
                     exchange.departed()
+            self._departure = trio.Event()
+            await self._departure.wait()
