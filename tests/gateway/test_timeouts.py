@@ -276,3 +276,25 @@ async def test_a_client_that_reads_steadily_is_not_judged_by_the_backend_s_pace(
     config = {"timeouts": {"idle": 100}}
     async with door.stage(lambda wire: trickle(wire, 60, 5), config) as stage:
         assert (await stage.get()).body == b"xxxxx"
+
+
+async def test_an_upload_beside_a_slow_reader_charges_no_backend(door: Door) -> None:
+    """While the reply waits for its client no piece of the upload starts the backend's clock."""
+    size = 2_000_000
+
+    async def answering_early(wire: Wire) -> None:
+        head = await wire.head()
+        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wire.send, bytes(size))
+            await wire.body(head)
+
+    async with door.stage(answering_early, {"timeouts": {"idle": 1}}) as stage:
+        call = await stage.open("POST", USERS, length=500)
+        for _ in range(5):
+            await trio.sleep(0.5)
+            await call.send(bytes(100))
+        await trio.sleep(5)
+        assert len((await call.answer()).body) == size
+        assert await stage.reasons() == ["completed"]
+        assert stage.target().breaker.failure_count == 0

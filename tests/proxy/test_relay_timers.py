@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import h11
@@ -14,8 +15,9 @@ from tests.support.client import RawClient, request
 from tests.support.gateway import world
 from tests.support.stage import Door
 from tests.support.timed import CONFIG, HEAD, USERS, code, failures, post, silent, timed, within
-from tests.support.upstream import Wire
+from tests.support.upstream import Script, Wire
 from trio_gateway.proxy.inflight import InFlight
+from trio_gateway.proxy.link import Link
 
 # ---- `timeout`: the wait for the reply's head ------------------------------------------------------
 
@@ -137,6 +139,14 @@ async def test_an_upstream_that_stops_taking_an_upload_is_504(autojump_clock: ob
         assert failures(here) == 1
 
 
+def fill(link: Link) -> int:
+    """Fill the kernel's buffer, so that the next write has to wait; how many bytes that took."""
+    filled, block = 0, bytes(64 * 1024)
+    while taken := len(block) - len(link.send_nowait(block)):
+        filled += taken
+    return filled
+
+
 # ---- while the client's body is awaited ------------------------------------------------------------
 
 
@@ -163,6 +173,55 @@ async def test_a_client_that_withholds_its_body_gets_408(expect: list[str], auto
         assert failures(here) == 0
         await trio.sleep(0.1)
         assert here.backend.open == 0
+
+
+async def answering_at_once(wire: Wire) -> None:
+    await wire.head()
+    await wire.reply()
+    await wire.closed()
+
+
+@pytest.mark.parametrize(("script", "status"), [(silent, 408), (answering_at_once, 200)])
+async def test_a_client_that_reads_nothing_is_not_asked_for_its_body(
+    script: Script, status: int, autojump_clock: object
+) -> None:
+    """A 100 that had to wait would be in the way of the reply, and move its deadline."""
+    async with timed(script) as here:
+        client = await here.client()
+        await trio.testing.wait_all_tasks_blocked()
+        (lane,) = here.gateway.server.lanes
+        in_the_way = fill(lane.link)
+        await client.send(request(USERS, "Content-Length: 10", "Expect: 100-continue", method="POST"))
+        await trio.sleep(3)
+        while in_the_way:
+            in_the_way -= len(await client.link.receive(in_the_way))
+        answer = await client.answer()
+        assert (answer.status, answer.interim) == (status, [])
+        assert trio.current_time() < 12 + 0.05
+
+
+async def test_an_interim_reply_that_is_cut_is_the_last(autojump_clock: object) -> None:
+    """Behind half a head nothing else can be told from it."""
+
+    async def hinting(wire: Wire) -> None:
+        await wire.head()
+        await wire.send(b"HTTP/1.1 103 Early Hints\r\nLink: </%b>\r\n\r\n" % (b"x" * 50_000))
+        await wire.closed()
+
+    async with timed(hinting) as here:
+        client = await here.client()
+        await trio.testing.wait_all_tasks_blocked()
+        (lane,) = here.gateway.server.lanes
+        lane.link._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4000)
+        await client.send(request(USERS))
+        await trio.sleep(20)
+        received = b""
+        with contextlib.suppress(OSError):
+            while data := await client.link.receive():
+                received += data
+        assert received.startswith(b"HTTP/1.1 103 Early Hints")
+        assert received.count(b"HTTP/1.1") == 1
+        assert failures(here) == 0
 
 
 async def test_a_client_that_drips_its_body_is_cut_by_min_rate(autojump_clock: object) -> None:

@@ -167,6 +167,20 @@ async def test_100_is_said_at_the_first_read_and_only_if_nothing_came(early: byt
         wire.far.send(b"hello"[len(early) :])
 
 
+async def test_100_is_never_said_behind_a_final_head(wire: Wire) -> None:
+    """A backend may answer before the upload has begun: a 100 would stand inside its reply."""
+    request = head(LENGTH, "Expect: 100-continue")
+    body = H1Body(request, wire.link, b"", 0)
+    writer = H1Writer(wire.link, request, body, keep_alive=True)
+    writer.start(Reply(200, [], Body(), 5))
+    await writer.flush()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, body)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert b"100" not in wire.sent()
+
+
 async def test_no_body_is_a_body_that_is_over() -> None:
     """One object serves every request without one."""
     body = NoBody()

@@ -201,6 +201,12 @@ class Link:
         except (BlockingIOError, InterruptedError):
             return 0
 
+    def has_room(self) -> bool:
+        """Whether a few bytes can be sent without a wait."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLOUT)
+        return bool(poll.poll(0))
+
     def begin_message(self, on_wait: Callable[[], None] | None) -> None:
         """Judge the peer's speed anew, and tell `on_wait` of waits from now on."""
         self._on_wait = on_wait

@@ -95,8 +95,12 @@ async def _next_piece(exchange: Exchange, idle_timeout: float) -> bytes:
 
 
 def await_upstream(exchange: Exchange, idle_timeout: float) -> None:
-    """The upstream alone keeps us waiting from now on: for the reply's head, or for more of its body."""
+    """The upstream alone keeps us waiting from now on: for the reply's head, or for more of its body.
+
+    A reply that waits for its client goes on waiting for that.
+    """
     if exchange.committed:
-        exchange.wait_for(Wait.UPSTREAM_BODY, idle_timeout)
+        if exchange.waiting is Wait.UPSTREAM_BODY:
+            exchange.wait_for(Wait.UPSTREAM_BODY, idle_timeout)
     else:
         exchange.wait_for(Wait.UPSTREAM_HEAD, exchange.head_timeout)

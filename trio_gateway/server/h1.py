@@ -13,7 +13,7 @@ from trio_gateway.errors import (
     PayloadTooLarge,
     RequestTimeout,
 )
-from trio_gateway.proxy.exchange import Reply, RequestBody
+from trio_gateway.proxy.exchange import Reply
 from trio_gateway.proxy.link import Link, LinkStalled
 from trio_gateway.proxy.pace import Pace
 from trio_gateway.wire.body import BodyDecoder, ChunkedDecoder, LengthDecoder, MalformedBody
@@ -34,6 +34,7 @@ class NoBody:
     complete = True
     length: int | None = None
     received = 0
+    owes_continue = False
     limit: int | None = None
     trailers: RawHeaders = []  # noqa: RUF012  never filled
 
@@ -44,17 +45,20 @@ class NoBody:
 
 
 class H1Body:
-    """A request body as it comes from the connection. `leftover` is what came behind it."""
+    """A request body as it comes from the connection. `leftover` is what came behind it.
+
+    `owes_continue`: its client waits to be asked for it (RFC 9110 10.1.1), which the first read does.
+    """
 
     __slots__ = (
         "_decoder",
         "_link",
-        "_owes_continue",
         "_pace",
         "buffered",
         "complete",
         "length",
         "limit",
+        "owes_continue",
         "received",
         "trailers",
         "whole",
@@ -66,7 +70,7 @@ class H1Body:
         self._decoder: BodyDecoder = (
             ChunkedDecoder() if request.chunked else LengthDecoder(request.length or 0)
         )
-        self._owes_continue = request.expects_continue
+        self.owes_continue = request.expects_continue
         self.length = None if request.chunked else request.length
         self.limit: int | None = None
         self.received = 0
@@ -83,7 +87,7 @@ class H1Body:
 
     def _gather(self) -> None:
         """A small body is often here a moment behind its head: then it needs no task of its own."""
-        if self.complete or self.length is None or self.length > _GATHER or self._owes_continue:
+        if self.complete or self.length is None or self.length > _GATHER or self.owes_continue:
             return
         try:
             data = self._link.receive_nowait()
@@ -93,25 +97,26 @@ class H1Body:
             self.buffered += self._decode(data)
 
     async def read(self) -> bytes:
-        """See RequestBody. The first read asks for the body when the client waits to be asked."""
+        """See RequestBody."""
         if self.buffered:
             data, self.buffered = self.buffered, b""
             return data
         while not self.complete:
-            if self._owes_continue:
-                await self._ask()
+            if self.owes_continue:
+                self._ask()
             data = await self._receive()
             if payload := self._decode(data):
                 return payload
         return b""
 
-    async def _ask(self) -> None:
-        self._owes_continue = False
-        if not self.received:
-            try:
-                await self._link.send(_CONTINUE)
-            except OSError as error:
-                raise ClientGone(cause=str(error)) from None
+    def _ask(self) -> None:
+        """Say 100, but never wait with it: the reply may be on its way, and one link takes one writer."""
+        self.owes_continue = False
+        try:
+            if not self.received and self._link.has_room():
+                self._link.send_nowait(_CONTINUE)
+        except (OSError, ValueError) as error:
+            raise ClientGone(cause=str(error)) from None
 
     async def _receive(self) -> bytes:
         try:
@@ -166,7 +171,7 @@ class H1Writer:
         self,
         link: Link,
         request: RequestHead,
-        body: RequestBody,
+        body: H1Body | NoBody,
         *,
         keep_alive: bool,
         closing: Callable[[], bool] = lambda: False,
@@ -186,6 +191,8 @@ class H1Writer:
     def start(self, reply: Reply) -> None:
         """See ReplyWriter."""
         headers, status, length = reply.headers, reply.status, reply.length
+        if self._body.owes_continue:
+            self._body.owes_continue = False  # a 100 would stand behind the final head
         modern = self._request.version == b"1.1"
         self._chunked = False  # an error's reply may take the place of one that has not left
         self._body_allowed = self._request.method != b"HEAD" and status not in (204, 304)
@@ -240,11 +247,18 @@ class H1Writer:
         )
 
     async def interim(self, status: int, headers: RawHeaders) -> None:
-        """See ReplyWriter. HTTP/1.0 has none. Behind a 101 the connection is HTTP's no more."""
+        """See ReplyWriter. HTTP/1.0 has none. Behind a 101 the connection is HTTP's no more.
+
+        Cut in the middle, it leaves no place for another reply.
+        """
         if self._request.version == b"1.1" and not self.committed:
             if status == 101:
                 self.committed, self.keep_alive = True, False
-            await self._send(response_head(status, b"", headers))
+            try:
+                await self._send(response_head(status, b"", headers))
+            except BaseException:
+                self.abort()
+                raise
 
     async def _send(self, message: bytes) -> None:
         try:
