@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -118,6 +119,23 @@ async def test_open_connections_are_counted(autojump_clock: object) -> None:
 
 
 # ---- accept -----------------------------------------------------------------------------------------
+
+
+async def test_a_burst_of_connections_does_not_wait_turn_by_turn(autojump_clock: object) -> None:
+    """A busy loop's turns are long: at one connection a turn the backlog of a busy gateway only grew."""
+    async with world() as here:
+        await trio.testing.wait_all_tasks_blocked()
+        clients = []
+        for port in range(200):
+            near, far = socket.socketpair()
+            near.setblocking(False)
+            clients.append(far)
+            here.network.listeners[GATEWAY].offer(Link(near, ("127.0.0.1", port), GATEWAY))
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        assert len(here.gateway.server.lanes) == 200
+        for client in clients:
+            client.close()
 
 
 async def test_without_descriptors_accepting_pauses(autojump_clock: object) -> None:

@@ -28,6 +28,7 @@ log = structlog.get_logger("trio_gateway.server")
 
 _SWEEP = 1.0
 _ACCEPT_PAUSE = 0.1
+_BURST = 63  # connections accepted in one turn of the loop, beside the one that was waited for
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _BROKEN = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)  # the listener's fault, not a peer's
 _REFUSAL = (
@@ -106,7 +107,8 @@ class Server:
     async def _accept(self, bound: Bound) -> None:
         while True:
             try:
-                link = await bound.listener.accept()
+                self._admit(await bound.listener.accept(), bound.config)
+                self._admit_backlog(bound)
             except trio.ClosedResourceError:
                 return
             except OSError as error:
@@ -119,8 +121,14 @@ class Server:
                 else:  # accept(2) reports the network errors of a connection that is gone by now
                     await trio.lowlevel.checkpoint()
             else:
-                self._admit(link, bound.config)
                 await trio.lowlevel.checkpoint()  # a flood of connections must not starve the others
+
+    def _admit_backlog(self, bound: Bound) -> None:
+        """Some of those that wait behind the first: a busy loop's turns are too long for one each."""
+        for _ in range(_BURST):
+            if (link := bound.listener.accept_nowait()) is None:
+                return
+            self._admit(link, bound.config)
 
     def _admit(self, link: Link, bind: BindConfig) -> None:
         cap = connection_cap(self.runtime.plan.config.server.limits.connections, self.descriptors)
