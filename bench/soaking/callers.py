@@ -20,19 +20,24 @@ from tests.e2e.started import queued
 from tests.support.h2client import H2Client, open_h2
 from trio_gateway.proxy.link import Link
 
+LATE = 25.0  # seconds: longer than every timer of the gateway's
 _PATIENCE = 30.0
 STALE_UPLOAD = "502 for an upload on a connection that the backend had closed"
 
 
 @define
 class Tally:
-    """How exchanges ended, over all clients. `answered` are the numbers whose reply was seen."""
+    """How exchanges ended, over all clients. `answered` are the numbers whose reply was seen.
+
+    `waiting` has those that somebody waits for, since when and on which link, the eldest first.
+    """
 
     budget: int
     begun: int = 0
     ends: Counter[str] = field(factory=Counter)
     wrong: list[str] = field(factory=list)
     hung: list[int] = field(factory=list)
+    waiting: dict[int, tuple[float, Link]] = field(factory=dict)
     strange: dict[int, str] = field(factory=dict)  # got what no request had asked for
     answered: bytearray = field(init=False)
 
@@ -44,6 +49,11 @@ class Tally:
         while self.begun < self.budget:
             self.begun += 1
             yield Talk.of(self.begun, rng)
+
+    def late(self) -> dict[int, Link]:
+        """The exchanges that nothing may take so long."""
+        eldest = time.monotonic() - LATE
+        return {number: link for number, (began, link) in self.waiting.items() if began < eldest}
 
     def left(self) -> None:
         """The client went away."""
@@ -88,11 +98,15 @@ class Caller:
 
     @contextmanager
     def _patience(self, talk: Talk, link: Link) -> Iterator[None]:
-        with trio.move_on_after(_PATIENCE) as scope:
-            yield
+        self.tally.waiting[talk.number] = time.monotonic(), link
+        try:
+            with trio.move_on_after(_PATIENCE) as scope:
+                yield
+        finally:
+            del self.tally.waiting[talk.number]
         if scope.cancelled_caught:
             self.tally.hung.append(talk.number)
-            self.tally.wrong.append(f"{talk} hung at {time.time():.1f}: {_place(link)}")
+            self.tally.wrong.append(f"{talk} hung at {time.time():.1f}: {place(link)}")
 
     # ---- HTTP/1.1
 
@@ -212,7 +226,7 @@ class Caller:
         client.events.clear()
 
 
-def _place(link: Link) -> str:
+def place(link: Link) -> str:
     """The connection's two queues, and its port."""
     ports = link.local[1], link.peer[1]
     try:

@@ -1,6 +1,7 @@
 """The gateway of a soak: as `trio-gateway run` has it, and each second it says what only it knows.
 
 SIGHUP loads the config file again. Statistics go to the file named by SOAK_STATISTICS, a JSON line each.
+SIGUSR1 writes down where every task stands, in SOAK_TASKS.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from pathlib import Path
 
 import structlog
 import trio
+import trio.testing
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bench.soaking.standing import standing
 from trio_gateway.config.load import load_config
 from trio_gateway.observe.accesslog import AccessLog
 from trio_gateway.observe.logs import configure
@@ -25,6 +30,7 @@ log = structlog.get_logger("trio_gateway.soak")
 async def report(gateway: Gateway, access_log: AccessLog, path: Path) -> None:
     """Write a line a second."""
     runtime = gateway.runtime
+    await trio.testing.wait_all_tasks_blocked()  # the first line is the baseline
     with path.open("a", buffering=1) as file:
         while True:
             pools = [upstream.pool.statistics() for upstream in runtime.upstreams.values()]
@@ -41,6 +47,20 @@ async def report(gateway: Gateway, access_log: AccessLog, path: Path) -> None:
             await trio.sleep(1)
 
 
+async def tell(gateway: Gateway, path: Path) -> None:
+    """Write down where everybody stands, at each SIGUSR1."""
+    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        async for _ in signals:
+            replace(path, standing(gateway))
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file in one step: whoever sees it sees it whole."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.rename(path)
+
+
 async def reload(gateway: Gateway, path: str) -> None:
     """Apply the file anew at each SIGHUP."""
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
@@ -54,6 +74,7 @@ async def serve(path: str, access_log: AccessLog) -> None:
     async with trio.open_nursery() as beside:
         await beside.start(gateway.stop_on_signals)
         beside.start_soon(reload, gateway, path)
+        beside.start_soon(tell, gateway, Path(os.environ["SOAK_TASKS"]))
         async with trio.open_nursery() as serving:
             addresses = await serving.start(gateway.run)
             beside.start_soon(report, gateway, access_log, Path(os.environ["SOAK_STATISTICS"]))

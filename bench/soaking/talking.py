@@ -12,7 +12,7 @@ import trio
 from attrs import define
 
 from bench.soaking.backend import Backend
-from bench.soaking.callers import STALE_UPLOAD, Caller, Tally
+from bench.soaking.callers import STALE_UPLOAD, Caller, Tally, place
 from bench.soaking.watched import Watch, config, watched
 from tests.e2e.started import GatewayProcess
 from trio_gateway.proxy.link import Link
@@ -46,12 +46,14 @@ async def talk(requests: int, clients: int, seed: int, *, mixed: bool, minutes: 
                 baseline = watch.gateway.descriptors()
                 began = time.perf_counter()
                 async with trio.open_nursery() as others:
+                    others.start_soon(_look_for_hangs, watch, tally)
                     if mixed:
                         others.start_soon(_reload, watch.gateway)
                         for kind in (_drip_head, _drip_body, _read_slowly, _vanish):
                             others.start_soon(_again_and_again, kind, watch.gateway, random.Random(seed))
-                    with trio.move_on_after(60 * minutes if minutes else float("inf")):
-                        await _all_clients(watch.gateway, tally, clients, seed)
+                    if minutes:
+                        others.start_soon(_end_after, 60 * minutes, tally)
+                    await _all_clients(watch.gateway, tally, clients, seed)
                     others.cancel_scope.cancel()
                 seconds = time.perf_counter() - began
                 rate = tally.begun / seconds
@@ -59,6 +61,12 @@ async def talk(requests: int, clients: int, seed: int, *, mixed: bool, minutes: 
                 wrong = await _judged(watch, tally, backend, baseline)
             nursery.cancel_scope.cancel()
     return wrong
+
+
+async def _end_after(seconds: float, tally: Tally) -> None:
+    """Begin nothing more then; what was begun goes on to its end."""
+    await trio.sleep(seconds)
+    tally.budget = tally.begun
 
 
 async def _all_clients(gateway: GatewayProcess, tally: Tally, clients: int, seed: int) -> None:
@@ -69,6 +77,18 @@ async def _all_clients(gateway: GatewayProcess, tally: Tally, clients: int, seed
                 nursery.start_soon(caller.over_h2, _STREAMS)
             else:
                 nursery.start_soon(caller.over_h1)
+
+
+async def _look_for_hangs(watch: Watch, tally: Tally) -> None:
+    """Say where the gateway's tasks stand while an exchange is late, so that its cause is on record."""
+    known: set[int] = set()
+    while True:
+        await trio.sleep(1)
+        late = {number: link for number, link in tally.late().items() if number not in known}
+        if late:
+            known |= late.keys()
+            print(f"  LATE: { ({number: place(link) for number, link in late.items()}) }")
+            print(await watch.standing(), flush=True)
 
 
 async def _judged(watch: Watch, tally: Tally, backend: Backend, descriptors: int) -> list[str]:

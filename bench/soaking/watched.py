@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -37,6 +38,7 @@ class Watch:
 
     gateway: GatewayProcess
     statistics: Path
+    tasks: Path
     progress: Callable[[], int] = lambda: 0
     samples: list[Sample] = field(factory=list)
 
@@ -55,6 +57,16 @@ class Watch:
             )
             if len(self.samples) % 60 == 0:
                 print(f"  {self.progress()} requests; {self.samples[-1]}", flush=True)
+
+    async def standing(self) -> str:
+        """Where every task of the gateway stands now."""
+        self.tasks.unlink(missing_ok=True)
+        self.gateway.process.send_signal(signal.SIGUSR1)
+        with trio.move_on_after(5):
+            while not self.tasks.exists():  # noqa: ASYNC110  a file has no event
+                await trio.sleep(0.05)
+            return self.tasks.read_text()
+        return "the gateway says nothing: its loop does not run"
 
     def slopes(self) -> dict[str, float]:
         """Growth per 100 000 requests, behind the warm-up: KiB, descriptors, tasks."""
@@ -89,13 +101,15 @@ class Watch:
 async def watched(directory: Path, config: str) -> AsyncIterator[Watch]:
     """A gateway on `config`, watched until the block ends."""
     statistics = directory / "statistics.jsonl"
+    tasks = directory / "tasks.txt"
     os.environ["SOAK_STATISTICS"] = str(statistics)
+    os.environ["SOAK_TASKS"] = str(tasks)
     os.environ["PYTHONPATH"] = str(_HOST.parents[2])
     program = (str(_HOST),)
     async with gateway_process(directory, config, program=program, seconds=float("inf")) as gateway:
         while not statistics.exists() or not statistics.read_text():  # noqa: ASYNC110  a file has no event
             await trio.sleep(0.05)
-        watch = Watch(gateway, statistics)
+        watch = Watch(gateway, statistics, tasks)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch.run)
             yield watch
@@ -103,14 +117,14 @@ async def watched(directory: Path, config: str) -> AsyncIterator[Watch]:
 
 
 def config(port: int) -> str:
-    """A gateway before one backend whose faults never open the breaker."""
+    """A gateway before one backend whose faults never open the breaker; no timer is longer than 20 s."""
     return f"""
-server: {{bind: ["127.0.0.1:0"], h2c: true}}
+server: {{bind: ["127.0.0.1:0"], h2c: true, timeouts: {{body_idle: 20, write: 20}}}}
 shutdown: {{drain: 2s}}
 health_check: {{enabled: false}}
 circuit_breaker: {{failure_threshold: 1000000000}}
 endpoints:
-  - {{url: "http://127.0.0.1:{port}/", name: soak, methods: [GET, POST], timeout: 20}}
+  - {{url: "http://127.0.0.1:{port}/", name: soak, methods: [GET, POST], timeout: 20, timeouts: {{idle: 20}}}}
 """
 
 

@@ -26,11 +26,14 @@ from h2.events import (
     TrailersReceived,
 )
 from h2.settings import SettingCodes
-from hyperframe.frame import Frame, GoAwayFrame
+from h2.stream import StreamClosedBy
+from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame
 
 from trio_gateway.proxy.link import Link
 
 Fields = list[tuple[bytes, bytes]]
+
+_SHIELDED = 10.0
 
 
 @define(eq=False)
@@ -62,7 +65,17 @@ class H2Reply:
 
 
 class _PatientConnection(H2Connection):
-    """h2 takes a GOAWAY for the end of everything; open streams go on (RFC 9113 6.8)."""
+    """h2 takes a GOAWAY for the end of everything; open streams go on (RFC 9113 6.8).
+
+    And it takes an interim reply that crosses our own reset for a fault (5.1: it is to be ignored).
+    """
+
+    def _receive_headers_frame(self, frame: HeadersFrame) -> tuple[list[Frame], list[Event]]:
+        stream = self.streams.get(frame.stream_id)
+        if stream is not None and stream.closed_by is StreamClosedBy.SEND_RST_STREAM:
+            self.decoder.decode(frame.data)  # the compression's state goes on
+            return [], []
+        return super()._receive_headers_frame(frame)
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
         state, waiting = self.state_machine.state, self.data_to_send()
@@ -178,10 +191,11 @@ class H2Client:
             await self.link.send(self.h2.data_to_send() + data)
 
     async def flush(self) -> None:
-        """Send what h2 has ready."""
+        """Send what h2 has ready; half of it would break the connection, so that is not cancelled."""
         async with self._sending:
             if data := self.h2.data_to_send():
-                await self.link.send(data)
+                with trio.move_on_after(_SHIELDED, shield=True):
+                    await self.link.send(data)
 
     # ---- receiving
 
