@@ -1,9 +1,11 @@
 """Long runs against one gateway process, on loopback: what only shows after many requests.
 
-    python bench/soak.py [pairing] [streams] [clients] [stalls] [mixed] [--requests N] [--minutes M]
+    python bench/soak.py [storms] [pairing] [streams] [clients] [stalls] [mixed] [--requests N] [--minutes M]
 
 Without a name all of them run. Each prints what it measured; the exit code is 1 when something was wrong.
 
+storms    a whole gateway in virtual time, a seed each: tiny pools, clients, backends and reloads at random,
+          cancellations between any two steps; nothing hangs, nothing is left (5 minutes)
 pairing   64 clients through both doors, numbers in head and body, random departures, replays, stale closes,
           truncations: no reply ever meets another request (100 000 requests)
 streams   a GiB up and down through both doors: memory grows by less than 8 MiB, no byte changes
@@ -30,9 +32,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.soaking.crowd import crowd
 from bench.soaking.large import stream
 from bench.soaking.stalls import stalls
+from bench.soaking.storms import storms
 from bench.soaking.talking import talk
 
-SECTIONS = ("pairing", "streams", "clients", "stalls", "mixed")
+SECTIONS = ("storms", "pairing", "streams", "clients", "stalls", "mixed")
 _SHOWN = 20
 
 
@@ -43,11 +46,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--requests", type=int, help="of pairing and mixed (default 100 000 and 1 000 000)")
-    parser.add_argument("--minutes", type=float, help="end pairing and mixed after so long")
+    parser.add_argument("--minutes", type=float, help="end storms, pairing and mixed after so long")
     parser.add_argument("--clients", type=int, default=64, help="of pairing and mixed (default 64)")
     parser.add_argument("--mebibytes", type=int, default=1024, help="of each stream (default 1024)")
     parser.add_argument("--seconds", type=int, default=5, help="of each round of clients (default 5)")
-    parser.add_argument("--seed", type=int, default=1, help="of pairing and mixed")
+    parser.add_argument("--seed", type=int, default=1, help="of storms, pairing and mixed")
     options = parser.parse_args(argv)
     if unknown := [name for name in options.sections if name not in SECTIONS]:
         parser.error(f"unknown: {', '.join(unknown)}")
@@ -56,6 +59,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def section(name: str, options: argparse.Namespace) -> Callable[[], Awaitable[list[str]]]:
     """What runs a section; it returns what was wrong."""
+    if name == "storms":
+        return partial(storms, options.seed, options.minutes)
     if name == "streams":
         return partial(stream, options.mebibytes * 2**20)
     if name == "clients":

@@ -218,6 +218,7 @@ class Door:
         server: Mapping[str, Any] | None = None,
         others: Iterable[Mapping[str, Any]] = (),
         tcp: bool = False,
+        network: StageNetwork | None = None,
         **top: Any,
     ) -> AsyncIterator[Stage]:
         """A running gateway before a scripted backend.
@@ -226,7 +227,7 @@ class Door:
         further endpoints.
         """
         text = config_text(endpoint, server=server, others=others, **top)
-        network, lines = StageNetwork(tcp=tcp), Lines()
+        network, lines = network or StageNetwork(tcp=tcp), Lines()
         if tcp:  # the kernel needs a moment of real time before each jump
             _clock().autojump_threshold = 0.005
         loaded = unprobed(parse_config(text, "test.yaml", {}).require())

@@ -36,6 +36,7 @@ class Wire:
         self.link = link
         self.raw = b""
         self._parser = h11.Connection(h11.SERVER)
+        self._trailers: list[tuple[bytes, bytes]] = []
 
     async def head(self) -> Received:
         """The next request's head. Raises EOFError when the connection ends first."""
@@ -47,13 +48,21 @@ class Wire:
 
     async def body(self, request: Received) -> Received:
         """Read the request's body to its end. Raises EOFError or h11.RemoteProtocolError when it is cut."""
-        while not isinstance(event := await self._event(), h11.EndOfMessage):
-            if type(event) is not h11.Data:
-                raise EOFError(repr(event))
-            request.body += bytes(event.data)
-        request.trailers = list(event.headers.raw_items())
+        while (piece := await self.piece()) is not None:
+            request.body += piece
+        request.trailers = self._trailers
         request.complete = True
         return request
+
+    async def piece(self) -> bytes | None:
+        """The next piece of the body, None at its end. Raises as `body` does."""
+        event = await self._event()
+        if type(event) is h11.Data:
+            return bytes(event.data)
+        if type(event) is not h11.EndOfMessage:
+            raise EOFError(repr(event))
+        self._trailers = list(event.headers.raw_items())
+        return None
 
     async def request(self) -> Received:
         """The next whole request."""
