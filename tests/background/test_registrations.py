@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -16,6 +17,7 @@ from attrs import define
 from tests.support.disk import SURVIVORS, Disk, PowerCut, Survivors, at_once, cut_at, failing
 from trio_gateway.background.registrations import EndpointUnusable, Registrations
 from trio_gateway.background.state import StateStore
+from trio_gateway.config.data import plain_endpoint
 from trio_gateway.config.load import parse_config
 from trio_gateway.config.model import EndpointConfig, EndpointTls, MatchConfig
 from trio_gateway.domain.registry import EndpointConflict, EndpointNotFound
@@ -235,3 +237,22 @@ async def test_what_can_t_be_read_any_more_is_left_out() -> None:
     with structlog.testing.capture_logs() as lines:
         assert restart(here).serving == ["f", "g", "b"]
     assert lines[0]["reason"].startswith("timeout: must be a duration")
+
+
+async def test_a_registration_costs_what_it_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the state file already is not made again for each one that joins it."""
+    told: list[str] = []
+
+    def plain(config: EndpointConfig) -> dict[str, Any]:
+        told.append(config.id)
+        return plain_endpoint(config)
+
+    monkeypatch.setattr("trio_gateway.background.state.plain_endpoint", plain)
+    here = start(Disk())
+    for n in range(20):
+        await here.registrations.register(EndpointConfig(f"http://n/{n}", f"n{n}"), START)
+    await here.registrations.register(EndpointConfig("http://n/3", "n3", timeout=9.0), START)
+    assert told == [f"n{n}" for n in range(20)] + ["n3"]
+    again = restart(here)
+    assert again.serving == ["f", "g", *(f"n{n}" for n in range(20))]
+    assert again.runtime.registry.get("n3").config.timeout == 9.0

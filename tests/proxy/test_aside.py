@@ -12,7 +12,7 @@ from trio_gateway.proxy.aside import beside_the_loop
 
 
 async def test_it_runs_in_another_thread_at_a_short_interval() -> None:
-    """The loop gets the interpreter back within a millisecond; afterwards all is as it was."""
+    """The loop gets the interpreter back within a tenth of a millisecond; afterwards all is as it was."""
     before = sys.getswitchinterval()
 
     def work(number: int) -> tuple[int, int, float]:
@@ -21,7 +21,7 @@ async def test_it_runs_in_another_thread_at_a_short_interval() -> None:
     number, thread, interval = await beside_the_loop(work, 7)
     assert number == 7
     assert thread != threading.get_ident()
-    assert interval == pytest.approx(0.001)
+    assert interval == pytest.approx(0.0001)
     assert sys.getswitchinterval() == pytest.approx(before)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, datetime, timedelta
+from weakref import ref
 
 import pytest
 import trio
@@ -281,3 +283,35 @@ async def test_a_change_in_slices_is_swapped_once(autojump_clock: object) -> Non
             nursery.cancel_scope.cancel()
         assert len(runtime.plan.endpoints) == 2001
         assert (await here.get(USERS)).status == 200
+
+
+async def test_what_goes_is_freed_without_the_collector(autojump_clock: object) -> None:
+    """`run` freezes what there is at the start: circles in it would stay for ever."""
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        upstream, endpoint = runtime.upstreams["users"], runtime.plan.endpoints["users"]
+        watched = [ref(each) for each in (upstream, upstream.breaker, upstream.pool, endpoint, runtime.plan)]
+        del upstream, endpoint
+        gc.disable()
+        try:
+            runtime.apply(unprobed(parse_config("endpoints: []", "test.yaml", {}).require()))
+            await trio.sleep(5)
+            assert [each() for each in watched] == [None] * 5
+        finally:
+            gc.enable()
+
+
+async def test_a_reload_costs_what_it_changes(autojump_clock: object) -> None:
+    """Of a hundred endpoints ninety-nine are the same objects: nothing of them is compared, made or moved."""
+    text = "endpoints:\n" + "".join(f"  - {{url: 'http://b/{n}', name: e{n}}}\n" for n in range(100))
+    async with world(CONFIG) as here:
+        runtime = here.gateway.runtime
+        first = parse_config(text, "test.yaml", {})
+        runtime.apply(first.require())
+        before = dict(runtime.plan.endpoints)
+        second = parse_config(text.replace("b/50", "c/50"), "test.yaml", {}, first.recall)
+        runtime.apply(second.require())
+        after = runtime.plan.endpoints
+        assert [id_ for id_ in after if after[id_] is not before[id_]] == ["e50"]
+        pairs = zip(first.config.endpoints, second.config.endpoints, strict=True)
+        assert sum(one is not other for one, other in pairs) == 1

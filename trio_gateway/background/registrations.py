@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
-from attrs import define
+from attrs import define, field
 
 from trio_gateway.background.state import SavedState, StateStore
 from trio_gateway.config.data import read_endpoint
@@ -43,6 +43,7 @@ class Registrations:
     runtime: Runtime
     store: StateStore
     aside: Aside = beside_the_loop
+    _saved: SavedState | None = field(init=False, default=None)
 
     def restore(self, saved: SavedState) -> None:
         """Take up what was saved, at the start: behind the file's endpoints, which win on an id.
@@ -119,4 +120,6 @@ class Registrations:
     async def _store(self, edit: Callable[[Registry], object]) -> None:
         trial = self.runtime.registry.copy()
         edit(trial)
-        await self.store.save(SavedState.of(trial))
+        saved = SavedState.of(trial, self._saved)
+        await self.store.save(saved)
+        self._saved = saved

@@ -23,6 +23,7 @@ from attrs import define, field, frozen
 
 from trio_gateway.background.files import FileLayer, RealFiles, make_folder, read_file, replace_file
 from trio_gateway.config.data import plain_endpoint
+from trio_gateway.config.model import EndpointConfig
 from trio_gateway.domain.registry import STATUSES, Registry, Status
 from trio_gateway.errors import StorageFull
 from trio_gateway.proxy.aside import Aside
@@ -48,10 +49,11 @@ def state_directory(configured: str | None, environ: Mapping[str, str]) -> Path:
 
 @frozen
 class SavedEndpoint:
-    """A registration: the endpoint as plain data, and when it was made."""
+    """A registration: the endpoint as plain data, when it was made, and the config that the data tells."""
 
     config: dict[str, Any]
     registration_time: datetime
+    told: EndpointConfig | None = field(default=None, eq=False, repr=False)
 
 
 @frozen
@@ -62,11 +64,13 @@ class SavedState:
     statuses: Mapping[str, Status] = field(factory=dict)
 
     @classmethod
-    def of(cls, registry: Registry) -> SavedState:
-        """What of a registry has to outlive the process."""
+    def of(cls, registry: Registry, before: SavedState | None = None) -> SavedState:
+        """What of a registry has to outlive the process. What stood in `before` is not told anew."""
+        known = {id(each.told): each for each in before.endpoints} if before else {}
         return cls(
             tuple(
-                SavedEndpoint(plain_endpoint(entry.config), entry.registration_time)
+                known.get(id(entry.config))
+                or SavedEndpoint(plain_endpoint(entry.config), entry.registration_time, entry.config)
                 for entry in registry
                 if entry.source == "api"
             ),
@@ -169,11 +173,11 @@ class StateStore:
         if self.problem is not None:
             raise StorageFull(cause=self.problem)
         async with self._saving:
-            await self.aside(self._save, _encode(state))
+            await self.aside(self._save, state)
 
-    def _save(self, data: bytes) -> None:
+    def _save(self, state: SavedState) -> None:
         try:
-            replace_file(self.files, self._file("registrations.json"), data)
+            replace_file(self.files, self._file("registrations.json"), _encode(state))
         except OSError as error:
             raise StorageFull(cause=str(error)) from None
 

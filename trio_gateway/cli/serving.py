@@ -29,8 +29,6 @@ _LAST_LINES = 0.25  # seconds for the access log's writer when the gateway has s
 def serve(config: GatewayConfig, source: Source) -> int:
     """Run the gateway to its end and tell how it ended, as an exit code."""
     access_log = open_access_log(config)
-    gc.collect()
-    gc.freeze()  # what was imported stays: no collection need look at it, least of all the one at exit
     try:
         return trio.run(_serve, config, source, access_log)
     except Exception as crash:
@@ -77,6 +75,8 @@ async def _until_stopped(gateway: Gateway, path: str) -> int:
             reason = error.strerror or str(error)
             log.error("cannot listen", on=binds, error=f"{error.filename}: {reason}")  # noqa: TRY400  one clear line
             return FAILED
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection need look at it, least of all the one at exit
         bound = [address_text(address) for address in addresses]
         log.info("ready", addresses=bound, config=path, endpoints=len(config.endpoints))
     log.info("stopped")

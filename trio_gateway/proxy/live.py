@@ -7,6 +7,7 @@ the target stays, its breaker and kept replies while their rules stay, its numbe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from weakref import ref
 
 import trio
 from attrs import define, field
@@ -81,7 +82,7 @@ class LiveState:
 
         def changed(transition: Transition) -> None:
             upstream = self.upstreams.get(config.id)
-            if upstream is None or upstream.breaker is not breaker:
+            if upstream is None or upstream.breaker is not this():
                 return  # replaced: what its last requests bring concerns nobody
             self.events.record(
                 "circuit_breaker",
@@ -94,6 +95,7 @@ class LiveState:
 
         stats.breaker_state = State.CLOSED
         breaker = CircuitBreaker(config.circuit_breaker, trio.current_time(), changed)
+        this = ref(breaker)  # no circle: what goes is freed at once, though `run` has frozen it
         return breaker
 
     def replace(self, upstreams: dict[str, Upstream]) -> None:

@@ -91,9 +91,10 @@ class Runtime:
     def judge(self, config: EndpointConfig) -> None:
         """Raise the EndpointConflict that `register` would raise; changes nothing."""
         self.registry.judge(config)
-        key = match_key(config)
-        for entry in self.registry if key is not None else ():
-            if entry.id != config.id and match_key(entry.config) == key:
+        prefix = config.match.prefix
+        for entry in self.registry if prefix is not None else ():
+            rivals = entry.id != config.id and entry.config.match.prefix == prefix
+            if rivals and match_key(entry.config) == match_key(config):
                 raise EndpointConflict(f"`match` is identical with that of '{entry.id}'")
 
     def register(self, config: EndpointConfig, now: datetime) -> Entry:
