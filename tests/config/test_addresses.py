@@ -27,6 +27,7 @@ GOOD: list[tuple[Callable[[str], Any], str, Any]] = [
     (addresses.host_pattern, "*.Example.com", "*.example.com"),
     (addresses.host_pattern, "[::1]", "[::1]"),
     (addresses.network, "10.0.0.0/8", ip_network("10.0.0.0/8")),
+    (addresses.network, "unix:", "unix:"),
     (addresses.network, "::1", ip_network("::1/128")),
     (addresses.network, "2001:0DB8::/32", ip_network("2001:db8::/32")),
     (addresses.bare_host, "LocalHost", "localhost"),

@@ -46,6 +46,12 @@ def test_no_address(text: str) -> None:
         ([], [LAN], "11.0.0.7", True),
         ([], [LAN], "", False),
         ([LAN], [], "unknown", False),
+        ([LAN], [], "unix:", False),
+        ([], [LAN], "unix:", True),
+        (["unix:"], [], "unix:", True),
+        (["unix:"], [], "10.1.2.3", False),
+        ([], ["unix:", LAN], "unix:", False),
+        ([], ["unix:", LAN], "11.0.0.7", True),
     ],
 )
 def test_access(allow: list[object], deny: list[object], address: str, allowed: bool) -> None:

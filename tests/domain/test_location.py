@@ -32,6 +32,12 @@ def test_the_targets_own_urls(value: bytes, seen: bytes) -> None:
     assert AT_V1.uri(value, HOP) == seen
 
 
+def test_the_url_is_the_one_that_the_client_has_used() -> None:
+    """A trusted proxy in front has told of another scheme and host than its own request's."""
+    hop = evolve(HOP, scheme=b"http", host=b"10.0.0.5:8000", origin=b"https://shop.example")
+    assert AT_V1.uri(b"http://backend:8080/v1/x", hop) == b"https://shop.example/gw/users/x"
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -20,7 +20,8 @@ from trio_gateway.config.load import Loaded
 from trio_gateway.config.model import EndpointConfig
 from trio_gateway.config.show import HIDDEN, effective
 from trio_gateway.domain.access import within
-from trio_gateway.domain.headers import Hop, client_address, request_id
+from trio_gateway.domain.forwarded import client_address, client_origin
+from trio_gateway.domain.headers import Hop, request_id
 from trio_gateway.domain.target import split_target
 from trio_gateway.errors import GatewayError, RouteNotFound
 from trio_gateway.proxy.compile import Endpoint, Gate
@@ -126,7 +127,10 @@ def _exchange(request: RequestHead, question: Question, plan: Plan) -> Exchange:
         prefix=b"",
         version=request.version,
     )
-    client = client_address(question.peer, request.headers, networks) if trusted else question.peer
+    client = question.peer
+    if trusted:
+        client = client_address(question.peer, request.headers, networks)
+        hop.origin = client_origin(request.headers, hop.scheme, hop.host)
     body = NoBody()
     body.length = request.length
     writer = cast(ReplyWriter, None)  # nobody answers

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Annotated
+from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, quote, urlsplit
 
 Address = tuple[str, int]
 """Host and port of one end of a connection. A Unix socket's is `unix:/path` and 0."""
 
-UNIX_PEER = "unix:"
+UNIX_PEER: Final = "unix:"
 """What stands for the address of everybody who comes through a Unix socket, as in nginx."""
+
+AnyNetwork = IPv4Network | IPv6Network | Literal["unix:"]
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}\.?")
@@ -58,12 +60,14 @@ def host_pattern(text: str) -> str:
     return name
 
 
-def network(text: str) -> IPv4Network | IPv6Network:
-    """An address or a network in CIDR form."""
+def network(text: str) -> AnyNetwork:
+    """An address or a network in CIDR form, or `unix:` for all who come through a Unix socket."""
+    if text == UNIX_PEER:
+        return UNIX_PEER
     try:
         found = ip_network(text.strip(), strict=False)
     except ValueError:
-        raise ValueError("must be an address or a network such as 10.0.0.0/8") from None
+        raise ValueError("must be an address, a network such as 10.0.0.0/8, or `unix:`") from None
     if str(found.network_address) != str(ip_address(text.strip().partition("/")[0])):
         raise ValueError(f"has bits set behind its prefix length; did you mean `{found}`?")
     return found
@@ -162,6 +166,6 @@ def _escaped(text: str) -> str:
 Url = Annotated[str, http_url]
 Origin = Annotated[str, origin]
 HostPattern = Annotated[str, host_pattern]
-Network = Annotated[IPv4Network | IPv6Network, network]
+Network = Annotated[AnyNetwork, network]
 PathPrefix = Annotated[str, path_prefix]
 ProbePath = Annotated[str, probe_path]

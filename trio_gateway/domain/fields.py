@@ -35,10 +35,11 @@ _MOST_LEARNT = 512
 class Hop:
     """What is known of the way a request came: the client's side of one exchange.
 
-    `peer` is the direct peer's address, `trusted` whether it may speak for others, `scheme` and `host`
-    what the client used (`host` is empty when it named none), `prefix` the raw path that the route
-    consumed, `version` the client's protocol: `1.0`, `1.1` or `2`. `traceparent` is the trace context that
-    went on, b"" before the request did.
+    `peer` is the direct peer's address, b"" where it has none, `trusted` whether it may speak for others,
+    `scheme` and `host` what it used (`host` is empty when it named none), `prefix` the raw path that the
+    route consumed, `version` the client's protocol: `1.0`, `1.1` or `2`. `traceparent` is the trace context
+    that went on, b"" before the request did. `origin` is the scheme and authority of the client's own url
+    where a trusted peer told of it, b"" elsewhere.
     """
 
     request_id: bytes
@@ -49,6 +50,7 @@ class Hop:
     prefix: bytes
     version: bytes
     traceparent: bytes = b""
+    origin: bytes = b""
 
 
 class Fate(Enum):

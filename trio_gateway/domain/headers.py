@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain
 
 from trio_gateway.config.model import HeadersConfig
-from trio_gateway.domain.access import Network, address_of, within
 from trio_gateway.domain.fields import (
     PSEUDONYM,
     Changes,
@@ -30,6 +29,7 @@ from trio_gateway.domain.fields import (
     connection_options,
     without,
 )
+from trio_gateway.domain.forwarded import forwarded_element
 from trio_gateway.domain.location import LocationRewriter
 from trio_gateway.domain.trace import FIELDS, context_of, new_context
 from trio_gateway.errors import BadRequest, LoopDetected
@@ -37,7 +37,6 @@ from trio_gateway.errors import BadRequest, LoopDetected
 __all__ = [
     "Hop",
     "RawHeaders",
-    "client_address",
     "compile_request",
     "compile_response",
     "interim_fields",
@@ -118,10 +117,12 @@ def compile_request(
             (b"X-Forwarded-Prefix", hop.prefix),
             _VIA.get(hop.version, via_http_1_1),
         ]
-        if ours_replaced or not (hop.host and hop.prefix):
-            ours = [field for field in without(ours, ours_replaced) if field[1]]
+        if ours_replaced:
+            ours = without(ours, ours_replaced)
         if noted is not None:
-            ours = _continued(ours, noted)
+            ours = _continued(ours, noted, hop)
+        if not (hop.peer and hop.host and hop.prefix):
+            ours = [field for field in ours if field[1]]
         if traces:
             kept = _traced(kept, hop, traced)
         host = (b"Host", hop.host) if preserve and hop.host else rewritten
@@ -154,7 +155,7 @@ def _inbound_fate(name: bytes, *, trusted: bool) -> Fate | None:
     if bound_to_connection(name):
         return _DROP
     if trusted:
-        return _NOTE if name in _SET_FOR_UPSTREAM else None
+        return _NOTE if name in _SET_FOR_UPSTREAM or name == b"forwarded" else None
     speaks_for_others = name.startswith(b"x-forwarded-") or name in (b"forwarded", b"x-real-ip")
     return _DROP if speaks_for_others else None
 
@@ -179,17 +180,19 @@ def _traced(kept: RawHeaders, hop: Hop, came: bool) -> RawHeaders:
     return kept
 
 
-def _continued(ours: RawHeaders, noted: RawHeaders) -> RawHeaders:
-    """Our fields behind those of hops before us: Via and X-Forwarded-For go on, the others stand."""
+def _continued(ours: RawHeaders, noted: RawHeaders, hop: Hop) -> RawHeaders:
+    """Our fields behind those of hops before us: Via and the two Forwarded go on, the others stand."""
     before: dict[bytes, RawHeaders] = {}
     for field in noted:
         before.setdefault(field[0].lower(), []).append(field)
-    vias, forwarded = before.pop(b"via", []), before.pop(b"x-forwarded-for", [])
+    vias, listed = before.pop(b"via", []), before.pop(b"x-forwarded-for", [])
     if sum(len(_our_via(value)) for _, value in vias) >= _LOOP:
         raise LoopDetected
-    addresses = b"".join(value + b", " for _, value in forwarded)
+    if elements := before.get(b"forwarded"):
+        elements.append((b"Forwarded", forwarded_element(hop.peer, hop.scheme)))
+    addresses = [value for _, value in listed]
     ours = [
-        (name, addresses + value if name == b"X-Forwarded-For" else value)
+        (name, b", ".join(filter(None, [*addresses, value])) if name == b"X-Forwarded-For" else value)
         for name, value in ours
         if name.lower() not in before
     ]
@@ -290,34 +293,7 @@ def _rewritten(
     return field[0], rewrite(field[1], hop)
 
 
-# ---- who asks, and under which id ---------------------------------------------------------------------
-
-
-def client_address(peer: str, headers: RawHeaders, trusted: Sequence[Network]) -> str:
-    """The first untrusted address from the right of X-Forwarded-For, when the peer is trusted.
-
-    Where every address is trusted it is the first of all; an entry that is no address ends the walk at
-    the one before it, since only that hop's word stands behind it.
-    """
-    client = peer
-    named = [value for name, value in headers if name.lower() == b"x-forwarded-for"]
-    for entry in reversed(b",".join(named).split(b",")) if named else ():
-        if not within(client, trusted):
-            break
-        address = _bare_address(entry.strip(b" \t").decode("latin-1"))
-        if address is None:
-            break
-        client = address
-    return client
-
-
-def _bare_address(entry: str) -> str | None:
-    """An entry's address without brackets and port; None when it is none."""
-    if entry.startswith("["):
-        entry = entry[1:].partition("]")[0]
-    elif entry.count(":") == 1:
-        entry = entry.partition(":")[0]
-    return entry if address_of(entry) else None
+# ---- under which id ----------------------------------------------------------------------------------
 
 
 _random = bytearray()  # drawn in blocks: a system call per request would show

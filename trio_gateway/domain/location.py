@@ -44,14 +44,15 @@ def compile_location(
         if found is None:
             return _mapped(value, base, hop) if value.startswith(b"/") else value
         scheme, named, path = found.groups()
-        origin = _origin(scheme or (b"https" if tls else b"http"), named)
-        if origin != own and not (preserve_host and named.lower() == hop.host.lower()):
+        theirs = _origin(scheme or (b"https" if tls else b"http"), named)
+        if theirs != own and not (preserve_host and named.lower() == hop.host.lower()):
             return value
         path = path if path.startswith(b"/") else b"/" + path
         if not _under(path, base) and not _carries(path, hop.prefix):
             return value
         mapped = _mapped(path, base, hop)
-        return hop.scheme + b"://" + hop.host + mapped if hop.host else mapped
+        origin = hop.origin or (hop.host and hop.scheme + b"://" + hop.host)
+        return origin + mapped
 
     def cookie(value: bytes, hop: Hop) -> bytes:
         def with_path(found: re.Match[bytes]) -> bytes:

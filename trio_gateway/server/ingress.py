@@ -16,7 +16,8 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.domain.access import within
-from trio_gateway.domain.headers import Hop, client_address, request_id
+from trio_gateway.domain.forwarded import address_field, client_address, client_origin
+from trio_gateway.domain.headers import Hop, request_id
 from trio_gateway.domain.target import split_target
 from trio_gateway.errors import BadRequest, ClientError, ClientGone, GatewayError, MethodNotAllowed
 from trio_gateway.proxy.exchange import Body, Exchange, Reply
@@ -152,14 +153,17 @@ def _exchange(
     inbound = next((value for name, value in request.headers if name.lower() == id_header), None)
     hop = Hop(
         request_id=request_id(inbound, trust=config.tracing.trust_inbound_request_id),
-        peer=peer.encode(),
+        peer=address_field(peer),
         trusted=trusted,
         scheme=scope["scheme"].encode(),
         host=request.host,
         prefix=b"",
         version=request.version,
     )
-    client = client_address(peer, request.headers, proxies) if trusted else peer
+    client = peer
+    if trusted:
+        client = client_address(peer, request.headers, proxies)
+        hop.origin = client_origin(request.headers, hop.scheme, hop.host)
     return Exchange(request, body, writer, hop, client, trio.current_time(), "quart")
 
 

@@ -17,7 +17,8 @@ from attrs import define, field
 
 from trio_gateway.config.model import ServerConfig
 from trio_gateway.domain.access import within
-from trio_gateway.domain.headers import Hop, client_address, request_id
+from trio_gateway.domain.forwarded import address_field, client_address, client_origin
+from trio_gateway.domain.headers import Hop, request_id
 from trio_gateway.domain.target import split_target
 from trio_gateway.errors import (
     BadRequest,
@@ -73,7 +74,7 @@ class Lane:
         server = self._server()
         self.link.write_timeout = server.timeouts.write
         self.link.min_rate = server.limits.min_rate
-        self._peer = self.link.peer[0].encode()
+        self._peer = address_field(self.link.peer[0])
         self._trusted = within(self.link.peer[0], server.trusted_proxies)
         self.due = trio.current_time() + server.timeouts.head
         self.link.watch_departure(self._client_left)
@@ -197,9 +198,6 @@ class Lane:
         peer = self.link.peer[0]
         tracing = plan.config.tracing
         inbound = _field(request, plan.request_id_header) if tracing.trust_inbound_request_id else None
-        client = (
-            client_address(peer, request.headers, self._server().trusted_proxies) if self._trusted else peer
-        )
         hop = Hop(
             request_id=request_id(inbound, trust=True),
             peer=self._peer,
@@ -209,6 +207,10 @@ class Lane:
             prefix=b"",
             version=request.version,
         )
+        client = peer
+        if self._trusted:
+            client = client_address(peer, request.headers, self._server().trusted_proxies)
+            hop.origin = client_origin(request.headers, hop.scheme, hop.host)
         return Exchange(request, body, writer, hop, client, trio.current_time(), "lane")
 
     # ---- ends

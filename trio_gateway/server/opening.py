@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trio_gateway.domain.access import Network, within
+from trio_gateway.config.addresses import AnyNetwork
+from trio_gateway.domain.access import within
 from trio_gateway.proxy.link import Link
 from trio_gateway.wire.proxy_protocol import LONGEST, BadProxyHeader, ProxyHeader, parse_proxy_header
 
 
-async def read_proxy_header(link: Link, trusted: Sequence[Network]) -> None:
+async def read_proxy_header(link: Link, trusted: Sequence[AnyNetwork]) -> None:
     """Take the PROXY header that `link` begins with; its peer is then who the header says.
 
     Exactly the header is read: what is behind it belongs to TLS or HTTP. Raises BadProxyHeader when it is
