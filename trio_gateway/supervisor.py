@@ -22,6 +22,7 @@ from trio_gateway.admin.dispatch import Management
 from trio_gateway.admin.guard import Guard, exposure
 from trio_gateway.admin.operations import Role, listeners, shown
 from trio_gateway.admin.plane import Plane
+from trio_gateway.background.notify import STOPPING, notify
 from trio_gateway.background.prober import Prober
 from trio_gateway.background.registrations import Registrations
 from trio_gateway.background.state import StateStore
@@ -231,6 +232,7 @@ class Gateway:
             task_status.started()
             async for number in signals:
                 log.info("stopping", signal=signal.Signals(number).name)
+                notify(STOPPING)
                 self.stop()
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,6 +113,20 @@ async def test_a_listener_of_its_own_is_found(call: Call) -> None:
         result = await found.run("status", "--url", found.url)
     assert told["url"] != found.url
     assert one_line(result.stderr) == f"{found.url} is no management API: it answered 404"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore's, of a socket
+async def test_a_unix_socket_is_found(call: Call) -> None:
+    """By what the gateway noted, and by its name on the command line."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own are too long for a socket
+        place = f"unix:{folder}/admin.sock"
+        async with operated(call, CONFIG + f"admin: {{{{bind: '{place}'}}}}\n") as found:
+            assert (await found.told("status"))["url"] == place
+            token = (await found.run("token")).stdout.strip()
+            result = await found.call("status", "--url", place, "--token", token)
+            assert result.exit_code == 0, result.output
+        result = await found.run("status", "--url", place, "--token", token)
+    assert one_line(result.stderr).startswith(f"no gateway answers at {place}: ")
 
 
 # ---- a stranger -------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ def claims(place: Place, **options: str) -> dict[str, object]:
         ("127.0.0.1:8001\n", ("http://127.0.0.1:8001",)),
         ("192.0.2.7:80\n[2001:db8::1]:81\n", ("http://192.0.2.7:80", "http://[2001:db8::1]:81")),
         ("0.0.0.0:8000\n[::]:8000\n", ("http://127.0.0.1:8000", "http://[::1]:8000")),
+        ("unix:/run/my gateway.sock\n127.0.0.1:1\n", ("unix:/run/my gateway.sock", "http://127.0.0.1:1")),
     ],
 )
 def test_what_the_gateway_noted_counts(folder: Path, noted: str, urls: tuple[str, ...]) -> None:
@@ -57,6 +58,8 @@ def test_what_the_gateway_noted_counts(folder: Path, noted: str, urls: tuple[str
         ("", "http://127.0.0.1:8000"),
         ("server: {bind: ['[::1]:8002', '127.0.0.1:8003']}", "http://[::1]:8002"),
         ("admin: {bind: '127.0.0.1:9000'}", "http://127.0.0.1:9000"),
+        ("admin: {bind: 'unix:/run/admin.sock'}", "unix:/run/admin.sock"),
+        ("server: {bind: ['fd://3', '127.0.0.1:0', '127.0.0.1:8003']}", "http://127.0.0.1:8003"),
     ],
 )
 def test_without_a_note_the_config_says_it(line: str, url: str) -> None:

@@ -21,6 +21,7 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
+from trio_gateway.background.notify import READY, notify, reloading
 from trio_gateway.config.diff import ConfigDiff, diff
 from trio_gateway.config.load import collector_paused, digest_of, load_config
 from trio_gateway.config.model import GatewayConfig
@@ -207,11 +208,13 @@ class Watcher:
 async def reload_on_hangup(
     reloader: Reloader, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Reload at each SIGHUP; runs until cancelled, in the main thread."""
+    """Reload at each SIGHUP, and tell the service manager; runs until cancelled, in the main thread."""
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         task_status.started()
         async for _ in signals:
+            notify(reloading())
             await reloader.reload()
+            notify(READY)
 
 
 def _signature(path: str) -> _Signature:

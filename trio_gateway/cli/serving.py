@@ -9,6 +9,7 @@ import click
 import structlog
 import trio
 
+from trio_gateway.background.notify import READY, notify
 from trio_gateway.background.state import StateStore, state_directory
 from trio_gateway.background.watcher import reload_on_hangup
 from trio_gateway.cli.check import BAD_CONFIG
@@ -79,5 +80,6 @@ async def _until_stopped(gateway: Gateway, path: str) -> int:
         gc.freeze()  # what is there now stays: no collection need look at it, least of all the one at exit
         bound = [address_text(address) for address in addresses]
         log.info("ready", addresses=bound, config=path, endpoints=len(config.endpoints))
+        notify(READY)
     log.info("stopped")
     return 0
