@@ -7,9 +7,17 @@ from collections.abc import Iterator
 import pytest
 import structlog.dev
 
+from tests.support.faults import COLLECTED
+
 # A test dependency brings rich, and structlog's default format then prints every local of a traceback:
 # minutes for one that begins in a gateway.
 structlog.dev.rich_traceback.show_locals = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Remember all tests for the fault matrix, whichever of them are going to run."""
+    config.stash[COLLECTED] = list(items)
 
 
 @pytest.fixture(scope="session", autouse=True)

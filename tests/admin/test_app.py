@@ -10,11 +10,14 @@ import pytest
 from trio.testing import MockClock
 
 from tests.admin.control import control
+from tests.support.faults import fault, through
 from tests.support.second_door import echo
 from trio_gateway import __version__
 from trio_gateway.admin.app import make_app
 from trio_gateway.config.model import GatewayConfig, ServerConfig, TracingConfig
 from trio_gateway.server.ingress import Ingress
+
+pytestmark = through("gateway")
 
 
 def client_of(config: GatewayConfig | None = None) -> Any:
@@ -85,6 +88,7 @@ async def test_every_reply_has_an_id_and_a_date(autojump_clock: MockClock) -> No
     assert reply.headers["Date"].endswith("GMT")
 
 
+@fault("A1")
 async def test_a_proxy_s_listener_shows_nothing_of_the_api(tmp_path: Path) -> None:
     """With `admin.bind` the proxied paths are alone on theirs, and even the index is elsewhere."""
     async with control(tmp_path, role="proxy") as gateway:

@@ -22,11 +22,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.admin.control import SECRET, control, token
+from tests.support.faults import fault, through
 from trio_gateway.admin.auth import Authenticator, ScopeTooSmall, Unauthorized
 from trio_gateway.admin.keys import FixedKeys
 from trio_gateway.admin.operation import Operation
 from trio_gateway.admin.operations import TABLE
 from trio_gateway.config.model import JwtConfig
+
+pytestmark = through("gateway")
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
@@ -203,6 +206,7 @@ async def test_an_algorithm_that_is_not_configured_is_none() -> None:
 # ---- on every operation ------------------------------------------------------------------------------
 
 
+@fault("A1")
 async def test_every_guarded_operation_refuses_every_bad_token(tmp_path: Path) -> None:
     """None, expired, forged, confused: 401 with a challenge, before anything is read or done."""
     async with control(tmp_path) as gateway:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.admin.control import CONFIG, control
+from tests.support.faults import fault, through
+
+pytestmark = through("gateway")
 
 
 async def test_a_reload_applies_the_file(tmp_path: Path) -> None:
@@ -24,6 +27,7 @@ async def test_a_reload_applies_the_file(tmp_path: Path) -> None:
         assert (await gateway.get("/orchestrator/more")).status == 200
 
 
+@fault("S3")
 async def test_a_broken_file_changes_nothing_and_says_where(tmp_path: Path) -> None:
     """The answer is 200 with `success` false; the mistake has its line, there and in the status."""
     async with control(tmp_path) as gateway:

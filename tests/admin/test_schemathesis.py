@@ -31,9 +31,12 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.admin.control import CONFIG, Control, Reply, control
 from tests.support.client import Answer
+from tests.support.faults import fault, through
 from trio_gateway.admin.openapi import document
 from trio_gateway.admin.operations import shown
 from trio_gateway.config.load import parse_config
+
+pytestmark = through("gateway")
 
 CHECKS = [
     not_a_server_error,
@@ -116,6 +119,7 @@ def test_the_document_is_openapi_3_1() -> None:
     SCHEMA.validate()
 
 
+@fault("A1")
 def test_what_the_document_promises_holds(tmp_path: Path) -> None:
     """No 5xx and no reply that the document does not name, for good requests and for bad ones."""
     assert wrong(tmp_path, EXAMPLES) == []

@@ -11,11 +11,14 @@ import structlog
 import trio
 import trio.testing
 
+from tests.support.faults import fault, through
 from tests.support.gateway import world
 from tests.support.probing import RULES, Scripted, config, probing, since
 from tests.support.upstream import Upstream, Wire
 from trio_gateway.config.load import parse_config
 from trio_gateway.proxy.network import MemoryNetwork
+
+pytestmark = through("gateway")
 
 # ---- when it asks ----------------------------------------------------------------------------------
 
@@ -80,6 +83,7 @@ async def test_who_is_not_to_be_checked_is_not(out: str, autojump_clock: trio.te
 # ---- verdicts --------------------------------------------------------------------------------------
 
 
+@fault("S5")
 async def test_a_flapping_backend_flips_exactly_at_the_thresholds(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -126,6 +130,7 @@ async def test_a_verdict_is_there_to_be_read(autojump_clock: trio.testing.MockCl
         assert (records["a"].consecutive_failures, records["a"].consecutive_successes) == (0, 1)
 
 
+@fault("S5")
 async def test_a_hanging_backend_times_out_alone(autojump_clock: trio.testing.MockClock) -> None:
     """A check that gets no answer ends at its timeout; its neighbours keep their beat."""
     probe, start = Scripted(a=cycle("H")), trio.current_time()
@@ -139,6 +144,7 @@ async def test_a_hanging_backend_times_out_alone(autojump_clock: trio.testing.Mo
     assert since(start, probe.asked["b"]) == [0, 10, 20, 30]
 
 
+@fault("S5")
 async def test_a_breaking_probe_costs_nobody_else_anything(autojump_clock: trio.testing.MockClock) -> None:
     """It is logged, says nothing about the backend, and is tried again ever later until it works."""
     probe, start = Scripted(a="PBBBP"), trio.current_time()

@@ -18,6 +18,7 @@ from attrs import define, evolve
 
 from tests.support.client import RawClient, request
 from tests.support.disk import at_once
+from tests.support.faults import fault, through
 from tests.support.gateway import World, world
 from tests.support.upstream import Script, Upstream, Wire, answering
 from trio_gateway.background.watcher import Reloader, Watcher, reload_on_hangup
@@ -25,6 +26,8 @@ from trio_gateway.config.data import read_endpoint
 from trio_gateway.config.load import digest_of
 from trio_gateway.config.model import BindConfig, EndpointConfig, GatewayConfig
 from trio_gateway.proxy.runtime import Runtime
+
+pytestmark = through("gateway")
 
 USERS = "/orchestrator/users"
 TOP = """\
@@ -307,6 +310,7 @@ async def test_what_the_api_registered_stays(path: Path, autojump_clock: object)
         assert place.endpoints == ["other", "a"]
 
 
+@fault("S3")
 @pytest.mark.parametrize(
     ("text", "told"),
     [

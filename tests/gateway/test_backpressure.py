@@ -10,6 +10,7 @@ import trio
 from attrs import define, field
 
 from tests.support.doors import Call, Cut, push
+from tests.support.faults import fault
 from tests.support.stage import USERS, Door, silent
 from tests.support.upstream import Wire
 
@@ -71,6 +72,7 @@ class Sender:
             pass
 
 
+@fault("C4")
 @pytest.mark.parametrize("pieces", [0, 1, 20])
 async def test_a_client_that_stops_reading_stops_the_backend(door: Door, pieces: int) -> None:
     """What was taken and not delivered stays under 256 KiB, beside what the kernel holds."""
@@ -89,6 +91,7 @@ async def test_a_client_that_stops_reading_stops_the_backend(door: Door, pieces:
         assert len(stage.gateway.runtime.in_flight) == 1
 
 
+@fault("C5")
 async def test_a_backend_that_stops_reading_stops_the_client(door: Door) -> None:
     """The same on the way up; and nothing is lost when it goes on."""
     meter, sender = Meter(), Sender()
@@ -105,6 +108,7 @@ async def test_a_backend_that_stops_reading_stops_the_client(door: Door) -> None
         assert sender.sent == size
 
 
+@fault("C5")
 async def test_a_slow_backend_is_never_far_behind_its_client(door: Door) -> None:
     """All along a long upload, byte for byte what was sent, and never more than the bound on the way."""
     sender = Sender()
@@ -161,6 +165,7 @@ async def test_a_slow_client_gets_all_of_a_long_reply(door: Door) -> None:
         assert most < BOUND + 2 * kernel_buffer() + 2 * PIECE
 
 
+@fault("C4")
 async def test_fifty_clients_that_never_read_cost_a_bound_each(door: Door) -> None:
     """Others are served as ever, and those who stall are cut at the write timer."""
     meter = Meter()
@@ -180,6 +185,7 @@ async def test_fifty_clients_that_never_read_cost_a_bound_each(door: Door) -> No
         assert sorted(await stage.reasons()) == ["client_gone"] + ["client_stalled"] * 50
 
 
+@fault("D7")
 async def test_a_stalled_stream_holds_up_no_neighbour(h2: Door) -> None:
     """Stalled downwards or upwards, its connection serves others; reset, it frees its upstream at once."""
     meter = Meter()
@@ -208,6 +214,7 @@ async def test_a_stalled_stream_holds_up_no_neighbour(h2: Door) -> None:
 # ---- at once ------------------------------------------------------------------------------------------
 
 
+@fault("U8")
 @pytest.mark.parametrize("framing", [b"", b"Transfer-Encoding: chunked\r\n"])
 async def test_a_head_and_each_event_arrive_when_they_are_sent(door: Door, framing: bytes) -> None:
     """Nothing waits for more to come: neither the head without a body, nor an event."""

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from tests.support.doors import Call, read_cut
+from tests.support.faults import fault
 from tests.support.moody import Moody, status
 from tests.support.stage import OK, USERS, Door, Stage
 from trio_gateway.domain.breaker import State
@@ -143,6 +144,7 @@ async def together(stage: Stage, times: int) -> list[Call]:
     return calls
 
 
+@fault("S6")
 @pytest.mark.parametrize("probes", [1, 3, 7])
 async def test_half_open_admits_exactly_its_probes(door: Door, probes: int) -> None:
     """Of a hundred requests at once, so many reach the backend and the rest get the breaker's answer."""
@@ -158,6 +160,7 @@ async def test_half_open_admits_exactly_its_probes(door: Door, probes: int) -> N
         assert answers == [503] * (100 - probes)
 
 
+@fault("S6")
 async def test_it_closes_after_so_many_successes(door: Door) -> None:
     """`half_open_successes` probes must succeed; places come free as they settle."""
     moody = Moody()

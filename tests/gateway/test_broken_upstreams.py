@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from tests.support.doors import Cut, read_cut
+from tests.support.faults import fault
 from tests.support.moody import Moody
 from tests.support.stage import METHODS, OK, USERS, Door
 from tests.support.upstream import Received, Script, Wire
@@ -47,6 +48,7 @@ INVALID = {
 }
 
 
+@fault("U2")
 @pytest.mark.parametrize("reply", INVALID.values(), ids=INVALID)
 async def test_what_is_no_reply_is_a_502(door: Door, reply: bytes) -> None:
     """The connection is dropped, the breaker counts, and whoever asks next gets an answer of its own."""
@@ -61,6 +63,7 @@ async def test_what_is_no_reply_is_a_502(door: Door, reply: bytes) -> None:
         assert (await caller.fetch("GET", USERS)).body == b"ok"
 
 
+@fault("U3")
 @pytest.mark.parametrize(
     "head", [b"", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\n", OK[:-5], b"HTTP/1.1 100 \r\n\r\n"]
 )
@@ -78,6 +81,7 @@ async def test_a_connection_that_ends_before_the_head_is_a_502(door: Door, head:
         assert stage.target().breaker.failure_count == 1
 
 
+@fault("U1")
 async def test_a_refused_connection_is_a_502_of_that_endpoint_alone(door: Door) -> None:
     """Others are served."""
     nowhere = {"url": "http://nowhere.example/", "name": "nowhere"}
@@ -97,6 +101,7 @@ CUTS = {
 }
 
 
+@fault("U4")
 @pytest.mark.parametrize(("reply", "body"), CUTS.values(), ids=CUTS)
 async def test_a_reply_that_is_cut_is_seen_to_be_cut(door: Door, reply: bytes, body: bytes) -> None:
     """The client can tell, the access line says so, and the breaker counts one more."""
@@ -115,6 +120,7 @@ async def test_a_reply_that_is_cut_is_seen_to_be_cut(door: Door, reply: bytes, b
         assert stage.open_upstream() == 0
 
 
+@fault("U4")
 @pytest.mark.parametrize(
     "chunk",
     [b"x\r\n", b"0x3\r\nabc\r\n", b"-1\r\n", b"3\r\nabcd", b"3\nabc\n", b"1" * 17 + b"\r\n", b"3;\n\r\nabc"],
@@ -158,6 +164,7 @@ EXTRA = {
 }
 
 
+@fault("U5")
 @pytest.mark.parametrize("delay", [0.0, 0.5], ids=["at once", "later"])
 @pytest.mark.parametrize(("reply", "extra"), EXTRA.values(), ids=EXTRA)
 async def test_bytes_behind_a_reply_meet_nobody(door: Door, reply: bytes, extra: bytes, delay: float) -> None:
@@ -183,6 +190,7 @@ async def test_bytes_behind_a_reply_meet_nobody(door: Door, reply: bytes, extra:
         assert stage.backend.connections == 2
 
 
+@fault("U5")
 async def test_a_body_behind_a_head_s_reply_meets_nobody(door: Door) -> None:
     """HEAD has no body, whatever the backend thinks."""
     async with door.stage(Moody(OK)) as stage:
@@ -192,6 +200,7 @@ async def test_a_body_behind_a_head_s_reply_meets_nobody(door: Door) -> None:
         assert stage.backend.connections == 2
 
 
+@fault("U5")
 async def test_a_farewell_on_an_idle_connection_meets_nobody(door: Door) -> None:
     """An unsolicited 408 and a close are taken for what they are."""
 
@@ -224,6 +233,7 @@ def dying(seen: list[Received]) -> Script:
     return script
 
 
+@fault("U3")
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_stale_connection_is_replaced_where_that_is_safe(door: Door, method: str) -> None:
     """What is idempotent is sent once more; what is not was seen exactly once, and is a 502."""
@@ -240,6 +250,7 @@ async def test_a_stale_connection_is_replaced_where_that_is_safe(door: Door, met
         assert stage.target().breaker.failure_count == (0 if safe else 1)
 
 
+@fault("U3")
 async def test_a_replacement_is_not_replaced(door: Door) -> None:
     """The replay takes a new connection, so its end is the backend's word: 502."""
     seen: list[Received] = []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.faults import fault
 from tests.support.stage import USERS, Door, recording
 from tests.support.upstream import Received
 
@@ -18,6 +19,7 @@ PREFLIGHT = [
 CORS: dict[str, Any] = {"cors": {"origins": [ORIGIN]}, "methods": ["GET", "PUT"]}
 
 
+@fault("M2")
 async def test_a_preflight_is_answered_without_the_backend(door: Door) -> None:
     """204 with what is allowed, and nothing is forwarded."""
     async with door.stage(endpoint=CORS) as stage:
@@ -89,6 +91,7 @@ async def test_other_options_requests_are_the_backend_s(door: Door, fields: list
         assert len(seen) == 1
 
 
+@fault("M2")
 @pytest.mark.parametrize(("methods", "status"), [(["GET", "OPTIONS"], 200), (["GET"], 405)])
 async def test_without_a_cors_block_preflights_are_the_backend_s(
     door: Door, methods: list[str], status: int

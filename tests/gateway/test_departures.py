@@ -11,6 +11,7 @@ from attrs import frozen
 
 from tests.support.client import request
 from tests.support.doors import Call, Caller, push
+from tests.support.faults import fault
 from tests.support.stage import USERS, Door, Stage, silent
 from tests.support.upstream import Script, Wire, answering
 
@@ -151,6 +152,7 @@ async def stopped(stage: Stage, others: int = 0) -> float:
     return trio.current_time() - begun
 
 
+@fault("C1")
 @pytest.mark.parametrize("after", [0.001, 3.0], ids=["at once", "later"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
@@ -168,6 +170,7 @@ async def test_a_departure_stops_the_work(door: Door, situation: Situation, way:
         assert stage.target().breaker.last_success_time is None or line.status == 200
 
 
+@fault("C1")
 @pytest.mark.parametrize("way", [hang_up, reset, half_close], ids=lambda way: way.__name__)
 @pytest.mark.parametrize("behind", [1, 10, 2000], ids=lambda n: f"{n} requests behind")
 async def test_a_departure_shows_behind_pipelined_bytes(lane: Door, way: Way, behind: int) -> None:
@@ -183,6 +186,7 @@ async def test_a_departure_shows_behind_pipelined_bytes(lane: Door, way: Way, be
         assert stage.backend.connections == 1
 
 
+@fault("C1")
 async def test_a_stream_that_leaves_leaves_its_neighbours(h2: Door) -> None:
     """RST_STREAM ends one exchange; the others on that connection go on."""
     async with h2.stage(events) as stage:
@@ -207,6 +211,8 @@ async def test_a_connection_that_leaves_takes_all_its_streams(h2: Door) -> None:
         assert await stage.reasons() == ["client_gone"] * 50
 
 
+@fault("C2")
+@fault("F12")
 async def test_an_upload_that_its_client_abandons_never_looks_whole(door: Door) -> None:
     """The backend sees an abort: no last chunk, or fewer bytes than were promised."""
     ends: list[str] = []
@@ -238,6 +244,7 @@ async def test_who_leaves_behind_the_last_byte_has_left_nothing(door: Door) -> N
         assert stage.target().pool.statistics().idle == 1
 
 
+@fault("C6")
 @pytest.mark.parametrize("leavers", [200])
 async def test_a_crowd_that_leaves_leaves_nothing(door: Door, leavers: int) -> None:
     """With the backend saturated and everybody gone, the next requests find it as if nothing had been."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.faults import fault
 from tests.support.stage import METHODS, USERS, Door, recording
 from tests.support.upstream import Received
 
@@ -25,6 +26,7 @@ TARGETS = [
 ]
 
 
+@fault("R1")
 @pytest.mark.parametrize(("rest", "target"), TARGETS)
 async def test_the_rest_of_a_target_reaches_the_backend_as_it_was_sent(
     door: Door, rest: str, target: str
@@ -73,6 +75,7 @@ async def test_every_method_passes(door: Door, method: str) -> None:
         assert [received.method for received in seen] == [method.encode()]
 
 
+@fault("H5")
 async def test_request_fields_keep_order_duplicates_and_octets(door: Door) -> None:
     """Fields arrive in their order, doubled ones doubled, octets above 127 untouched."""
     seen: list[Received] = []
@@ -90,6 +93,7 @@ def _lower(line: str) -> str:
     return f"{name.lower()}:{value}"
 
 
+@fault("H5")
 async def test_reply_fields_keep_order_duplicates_and_octets(door: Door) -> None:
     """So do the reply's, Set-Cookie among them, and its Date stays one."""
     lines = [
@@ -110,6 +114,7 @@ async def test_reply_fields_keep_order_duplicates_and_octets(door: Door) -> None
         assert answer.values("content-length") == ["0"]
 
 
+@fault("H6")
 async def test_a_bare_request_gains_only_what_is_documented(door: Door) -> None:
     """Nothing is invented: no User-Agent, no Accept, no Connection."""
     seen: list[Received] = []
@@ -129,6 +134,7 @@ async def test_a_bare_request_gains_only_what_is_documented(door: Door) -> None:
         assert received.values(b"host") == [b"backend.example"]
 
 
+@fault("H7")
 async def test_cookies_belong_to_who_sent_them(door: Door) -> None:
     """What one client got with Set-Cookie is never sent for another, or for itself."""
     seen: list[Received] = []
@@ -142,6 +148,7 @@ async def test_cookies_belong_to_who_sent_them(door: Door) -> None:
         assert stage.backend.connections == 1
 
 
+@fault("D5")
 async def test_crumbs_of_a_cookie_become_one_field(h2: Door) -> None:
     """HTTP/2 may cut a Cookie in crumbs; HTTP/1.1 must not see them (RFC 9113 8.2.3)."""
     seen: list[Received] = []

@@ -9,10 +9,12 @@ import pytest
 import trio
 
 from tests.support.doors import push
+from tests.support.faults import fault
 from tests.support.stage import OK, USERS, Door, recording
 from tests.support.upstream import Received, Wire
 
 
+@fault("H8")
 @pytest.mark.parametrize(
     ("method", "status", "fields", "length", "body"),
     [
@@ -49,6 +51,7 @@ async def test_an_unusual_reason_phrase_passes(lane: Door) -> None:
         assert (await stage.get()).reason == b"Fine By Me"
 
 
+@fault("H8")
 async def test_compressed_bodies_are_not_touched(door: Door) -> None:
     """Content codings are the business of the two ends, in both directions."""
     packed = gzip.compress(b"hello" * 1000)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.client import Answer
 from tests.support.doors import Cut
+from tests.support.faults import fault
 from tests.support.stage import USERS, Door, recording
 from tests.support.upstream import Received
 
@@ -40,6 +41,7 @@ async def answer(door: Door, *fields: str, status: str = "200 OK", **stage: Any)
 # ---- hop by hop -----------------------------------------------------------------------------------
 
 
+@fault("H1")
 async def test_fields_of_the_client_s_connection_stay_there(lane: Door) -> None:
     """Hop-by-hop fields and those that Connection names are not forwarded (RFC 9110 7.6.1)."""
     received = await ask(
@@ -72,6 +74,7 @@ async def test_fields_of_the_client_s_connection_stay_there(lane: Door) -> None:
     }
 
 
+@fault("H1")
 @pytest.mark.parametrize("name", ["Host", "content-length", "Authorization"])
 async def test_connection_cannot_name_what_must_pass(lane: Door, name: str) -> None:
     """A client can't have us drop Host, Content-Length or Authorization: 400."""
@@ -80,6 +83,7 @@ async def test_connection_cannot_name_what_must_pass(lane: Door, name: str) -> N
         assert stage.backend.connections == 0
 
 
+@fault("D3")
 @pytest.mark.parametrize(
     "field",
     ["Connection: close", "Keep-Alive: x", "Transfer-Encoding: chunked", "TE: gzip", "Upgrade: websocket"],
@@ -93,6 +97,7 @@ async def test_http2_has_no_fields_of_a_connection(h2: Door, field: str) -> None
         assert (await caller.fetch("GET", USERS)).status == 200
 
 
+@fault("H1")
 async def test_fields_of_the_backend_s_connection_stay_there(door: Door) -> None:
     """So do the reply's, and Server."""
     got = await answer(
@@ -135,6 +140,7 @@ FORGED = [
 ]
 
 
+@fault("H3")
 async def test_nobody_forges_who_forwarded(door: Door) -> None:
     """From a peer that is not trusted, everything that speaks for others is replaced."""
     received = await ask(door, *FORGED)
@@ -150,6 +156,7 @@ async def test_nobody_forges_who_forwarded(door: Door) -> None:
     assert received.values(b"x-real-ip") == []
 
 
+@fault("H3")
 async def test_a_trusted_peer_is_believed(door: Door) -> None:
     """From a trusted peer X-Forwarded-For is continued, and what else it says stands."""
     received = await ask(
@@ -162,6 +169,7 @@ async def test_a_trusted_peer_is_believed(door: Door) -> None:
     assert received.values(b"x-real-ip") == [b"192.0.2.1"]
 
 
+@fault("H3")
 @pytest.mark.parametrize(
     ("inbound", "client"),
     [

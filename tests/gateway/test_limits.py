@@ -10,12 +10,14 @@ import trio
 
 from tests.support.client import Answer
 from tests.support.doors import push
+from tests.support.faults import fault
 from tests.support.stage import USERS, Door, recording
 from tests.support.upstream import Received, Wire
 
 # ---- heads --------------------------------------------------------------------------------------------
 
 
+@fault("L7")
 @pytest.mark.parametrize(("length", "status"), [(8192, 200), (8193, 414), (20_000, 414)])
 async def test_targets_have_a_limit(door: Door, length: int, status: int) -> None:
     """`limits.target` bytes pass, one more is 414."""
@@ -26,6 +28,7 @@ async def test_targets_have_a_limit(door: Door, length: int, status: int) -> Non
         assert len(seen) == (status == 200)
 
 
+@fault("L7")
 @pytest.mark.parametrize(
     ("fields", "status"),
     [

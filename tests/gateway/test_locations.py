@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import Answer
+from tests.support.faults import fault
 from tests.support.stage import Door, recording
 
 
@@ -17,6 +18,7 @@ async def answer(door: Door, field: str, endpoint: dict[str, Any]) -> Answer:
         return await stage.get()
 
 
+@fault("M2")
 @pytest.mark.parametrize(
     ("field", "sent", "got"),
     [

@@ -16,6 +16,7 @@ from attrs import define, field
 
 from tests.support.client import Answer
 from tests.support.doors import Call, Caller, Cut
+from tests.support.faults import fault
 from tests.support.stage import USERS, Door, Stage
 from tests.support.upstream import Received, Wire
 
@@ -159,6 +160,7 @@ class Client:
         assert not ours or bare or json.loads(body)["request_id"] == name
 
 
+@fault("Z1")
 async def test_no_reply_meets_another_request(door: Door) -> None:
     """Thousands of exchanges among faults and departures: every answer carries its request's nonce."""
     chance, results = random.Random(2026), Counter[str]()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.faults import fault
 from tests.support.stage import USERS, Door, in_virtual_time, recording
 from tests.support.upstream import Received
 
@@ -233,6 +234,8 @@ async def check_reach(door: Door, targets: list[str]) -> None:
         assert all(received.target.startswith(b"/pub") for received in seen)
 
 
+@fault("M1")
+@fault("R2")
 @pytest.mark.parametrize("name", ["lane", "h2"])
 @given(targets=st.lists(SPELLINGS, min_size=5, max_size=20))
 @example(targets=["/orchestrator/pub/x", "/orchestrator/pub/..%2fadm"])
@@ -242,6 +245,7 @@ def test_no_spelling_reaches_what_its_route_did_not_grant(name: str, targets: li
     in_virtual_time(partial(check_reach, Door(name), targets))
 
 
+@fault("M1")
 @pytest.mark.parametrize("spelling", ["/adm", "/%61dm", "/%61%64%6D/", "/adm/x", "/adm//x", "/adm;x"])
 async def test_another_spelling_of_a_route_meets_its_own_gate(door: Door, spelling: str) -> None:
     """What only spells the endpoint differently is the endpoint."""

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from tests.support.client import Answer
 from tests.support.doors import Call, Caller, Cut, push
+from tests.support.faults import fault
 from tests.support.stage import USERS, Door, Stage, silent
 from tests.support.upstream import Script, Wire, answering
 
@@ -53,6 +54,7 @@ async def test_a_gateway_with_nothing_to_do_ends_behind_its_delay(door: Door) ->
         assert DELAY <= trio.current_time() - begun < DELAY + SLACK
 
 
+@fault("S1")
 async def test_what_was_begun_is_finished(door: Door) -> None:
     """Requests in flight get their whole reply, and their connections end behind it."""
     async with door.stage(slow, shutdown=SHUTDOWN) as stage:
@@ -70,6 +72,7 @@ async def test_what_was_begun_is_finished(door: Door) -> None:
         assert await time_to_end(stage) < SLACK
 
 
+@fault("S1")
 async def test_all_goes_on_for_the_delay(door: Door) -> None:
     """New connections and new requests are served until the listeners close; then nobody is let in."""
     async with door.stage(shutdown=SHUTDOWN) as stage:
@@ -165,6 +168,7 @@ NUISANCES = [
 ]
 
 
+@fault("S1")
 @pytest.mark.parametrize("nuisance", NUISANCES, ids=lambda nuisance: nuisance.name)
 async def test_no_peer_puts_off_the_end(door: Door, nuisance: Nuisance) -> None:
     """It comes within delay + drain + 1 s; where an answer is possible, there is one, else a visible cut."""

@@ -23,11 +23,14 @@ from hyperframe.frame import (
 )
 from trio.testing import MockClock
 
+from tests.support.faults import fault, through
 from tests.support.h2client import H2Client
 from tests.support.second_door import answer, echo, second_door
 from trio_gateway.config.model import GatewayConfig, Limits, ServerConfig, ServerTimeouts
 from trio_gateway.errors import ClientGone, ClientStalled
 from trio_gateway.proxy.exchange import Body, Exchange, Reply
+
+pytestmark = through("h2")
 
 PATH = b"/orchestrator/users"
 WINDOW = 256 * 1024
@@ -387,6 +390,7 @@ async def test_head_and_bodiless_statuses_have_no_body(autojump_clock: MockClock
 # ---- what a client may not do
 
 
+@fault("D4")
 @pytest.mark.parametrize("length", [b"4", b"6"])
 async def test_a_length_that_lies_is_a_stream_error(length: bytes, autojump_clock: MockClock) -> None:
     """Content-Length and DATA differ: the stream is reset and the exchange ends, others go on."""
@@ -401,6 +405,7 @@ async def test_a_length_that_lies_is_a_stream_error(length: bytes, autojump_cloc
         assert (await client.fetch(b"GET", PATH)).status == 200
 
 
+@fault("D4")
 async def test_a_short_body_in_one_segment_begins_no_exchange(
     autojump_clock: MockClock,
 ) -> None:
@@ -419,6 +424,7 @@ async def test_a_short_body_in_one_segment_begins_no_exchange(
         assert door.exchanges == []
 
 
+@fault("D3")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -553,6 +559,7 @@ FLOODS = {
 }
 
 
+@fault("D6")
 @pytest.mark.parametrize("name", [*FLOODS, "rapid reset"])
 async def test_floods_end_their_connection_only(name: str, autojump_clock: MockClock) -> None:
     """A flood gets a GOAWAY; a bystander on another connection notices nothing."""
@@ -579,6 +586,7 @@ async def test_a_ping_now_and_then_is_no_flood(autojump_clock: MockClock) -> Non
             assert (await client.fetch(b"POST", PATH, body=b"x" * 100)).status == 200
 
 
+@fault("K1")
 async def test_a_bomb_of_fields_ends_the_connection(autojump_clock: MockClock) -> None:
     """A few bytes that unpack to more than any head may have are not unpacked to their end."""
     async with second_door() as door, door.h2() as client:
@@ -626,6 +634,7 @@ async def test_our_compression_table_stays_small(autojump_clock: MockClock) -> N
 # ---- the connection's own life
 
 
+@fault("C8")
 async def test_an_idle_connection_ends(autojump_clock: MockClock) -> None:
     """After `timeouts.keep_alive` without a request: GOAWAY, then the end. Pings don't count."""
     async with second_door() as door, door.h2() as client:
@@ -641,6 +650,7 @@ async def test_an_idle_connection_ends(autojump_clock: MockClock) -> None:
         assert client.goaway.error_code == ErrorCodes.NO_ERROR
 
 
+@fault("C3")
 @pytest.mark.parametrize("size", [4, 9, 12])
 async def test_a_head_that_never_ends_is_not_waited_for(size: int, autojump_clock: MockClock) -> None:
     """An idle client that begins a frame or a head has `timeouts.head` to end it."""

@@ -24,9 +24,12 @@ from hyperframe.frame import (
 from quart import Response
 from trio.testing import MockClock
 
+from tests.support.faults import fault, through
 from tests.support.h2client import open_h2
 from tests.support.second_door import answer, echo, link_pair, read_all, second_door
 from trio_gateway.proxy.exchange import Exchange
+
+pytestmark = through("h2")
 
 PATH = b"/orchestrator/users"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -198,6 +201,7 @@ HOSTILE = {
 }
 
 
+@fault("K1")
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_hostile_openings_harm_only_themselves(name: str, autojump_clock: MockClock) -> None:
     """Whatever a peer opens with, nothing is raised, its connection ends, and a bystander is served."""
@@ -237,6 +241,7 @@ def _frame(random: Random, encoder: Encoder) -> Frame:
     )
 
 
+@fault("K1")
 @pytest.mark.parametrize("seed", range(30))
 async def test_frames_in_any_order_harm_only_themselves(seed: int, autojump_clock: MockClock) -> None:
     """Whatever valid frames follow each other, nothing is raised and nothing is left."""

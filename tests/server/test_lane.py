@@ -9,8 +9,11 @@ import trio
 import trio.testing
 
 from tests.support.client import RawClient, request
+from tests.support.faults import fault, through
 from tests.support.lane import USERS, drip, exchange, gateway, is_closed
 from tests.support.upstream import Wire
+
+pytestmark = through("lane")
 
 
 async def echo(wire: Wire) -> None:
@@ -74,6 +77,7 @@ async def test_requests_mean_the_same_however_they_are_cut(size: int, autojump_c
         assert [(await client.answer()).body for _ in range(3)] == [b"/a", b"/babc", b"/cxyz"]
 
 
+@fault("C8")
 @pytest.mark.parametrize(
     ("version", "fields", "reply", "kept"),
     [
@@ -151,6 +155,7 @@ async def test_replies_without_a_body_leave_the_connection_usable(
 # ---- timers -----------------------------------------------------------------------------------------
 
 
+@fault("C3")
 @pytest.mark.parametrize(
     ("sent", "answered", "seconds"),
     [(b"", False, 5), (b"GET /orch", True, 5), (b"\r\n\r\n", False, 5), (b"GET / HTTP/1.1\r\nX: y", True, 5)],
@@ -171,6 +176,7 @@ async def test_a_head_that_does_not_come_costs_its_connection(
         assert seconds <= trio.current_time() <= seconds + 1.1
 
 
+@fault("C3")
 async def test_a_head_that_drips_is_cut_at_its_time(autojump_clock: object) -> None:
     """The timer runs from the head's first byte, not from its last."""
     async with gateway() as here:
@@ -182,6 +188,7 @@ async def test_a_head_that_drips_is_cut_at_its_time(autojump_clock: object) -> N
         assert 15 <= trio.current_time() <= 16.1
 
 
+@fault("C8")
 async def test_an_idle_connection_is_closed_at_keep_alive(autojump_clock: object) -> None:
     """Counted from the last reply, in silence, and empty lines don't help."""
     async with gateway() as here:

@@ -110,8 +110,10 @@ def _whole(body: RequestBody) -> bytes:
 def _framed(exchange: Exchange, headers: RawHeaders) -> RawHeaders:
     """Our own framing for the request's body (RFC 9112 6): a length where it is known."""
     body, request = exchange.body, exchange.request
-    if body.whole and not body.trailers:
-        length: int | None = len(body.buffered)
+    if body.whole and body.trailers:
+        length: int | None = None  # as `_whole` has it, though HTTP/2 may name a length beside trailers
+    elif body.whole:
+        length = len(body.buffered)
         if not length and not request.has_body and request.method not in _BODY_METHODS:
             return headers
     else:
