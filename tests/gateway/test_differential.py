@@ -100,6 +100,7 @@ def messages(draw: st.DrawFn) -> Message:
     pieces = draw(st.lists(st.binary(min_size=1, max_size=20), max_size=3))
     framing = draw(st.sampled_from(["none", "length", "chunked"]))
     fields = draw(st.lists(st.tuples(NAMES, VALUES), max_size=3))
+    straight = not {name for name, _ in fields} & {b"Content-Length", b"Transfer-Encoding"}
     body = b"".join(pieces)
     sent = body if framing == "length" else b""
     if framing == "length":
@@ -113,9 +114,7 @@ def messages(draw: st.DrawFn) -> Message:
     lines = [b"%b: %b\r\n" % each for each in draw(st.permutations([(b"Host", b"a"), *fields]))]
     path = draw(st.sampled_from([b"/", b"/", b"/", b""])) + draw(PATHS)
     data = b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, USERS.encode() + path, b"".join(lines), sent)
-    if draw(st.integers(0, 2)):
-        straight = True
-    else:
+    if not draw(st.integers(0, 2)):
         at, gone = draw(st.integers(0, len(data))), draw(st.integers(0, 2))
         data, straight = data[:at] + draw(st.sampled_from(BENDS)) + data[at + gone :], False
     cuts = tuple(draw(st.lists(st.integers(0, 10_000), max_size=6)))
