@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from tests.support.client import RawClient, request
 from tests.support.gateway import BACKEND, GATEWAY, Lines, World, unprobed
@@ -284,4 +285,22 @@ async def test_a_reload_to_keys_that_cannot_be_used_is_refused(tmp_path: Path) -
         assert not result.success
         assert result.errors == ("admin.auth.jwt.public_key_file: cannot be read: No such file or directory",)
         assert gateway.runtime.plan is before
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_reload_that_opens_the_management_api_to_others_warns(tmp_path: Path) -> None:
+    """As the start does: `auth: none` on an address that is not loopback."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(CONFIG)
+    loaded = load_config(path, {})
+    source = Source(str(path), loaded.defaults, b"")
+    gateway = Gateway(unprobed(loaded.require()), source=source, network=MemoryNetwork())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(gateway.run)
+        path.write_text(CONFIG.replace("127.0.0.1:8000", "0.0.0.0:8000") + "admin: {auth: none}\n")
+        with capture_logs() as logs:
+            assert (await gateway.reloader.reload()).success
+        assert [line["event"] for line in logs if "admin.auth is none" in line["event"]] == [
+            "admin.auth is none: whoever reaches 0.0.0.0:8000 can change this gateway"
+        ]
         nursery.cancel_scope.cancel()

@@ -251,6 +251,7 @@ def _reloader(runtime: Runtime, source: Source | None, guard: Guard) -> Reloader
         recall=source.recall,
         digest=source.digest,
         adjust=adjust,
+        warn=exposure,
     )
 
 

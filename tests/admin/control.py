@@ -15,6 +15,8 @@ from attrs import define, field
 
 from tests.support.client import Answer
 from tests.support.doors import LaneCaller
+from tests.support.gateway import Lines
+from tests.support.stage import Line
 from tests.support.upstream import Script, Upstream, answering
 from trio_gateway.admin.app import make_app
 from trio_gateway.admin.dispatch import Management
@@ -111,6 +113,12 @@ class Control:
             caller.vanish()
         return Reply(answer.status, answer, answer.body)
 
+    @property
+    def lines(self) -> list[Line]:
+        """The access lines so far."""
+        log: Any = self.plane.runtime.access_log
+        return [Line(*record) for record in log.records]
+
     async def get(self, target: str, *fields: str, **how: Any) -> Reply:
         """GET."""
         return await self.fetch("GET", target, *fields, **how)
@@ -140,7 +148,7 @@ async def control(
     path = folder / "config.yaml"
     path.write_text(config)
     network = MemoryNetwork()
-    runtime = Runtime(network)
+    runtime = Runtime(network, access_log=Lines())  # type: ignore[arg-type]
     loaded = load_config(path, {})
     runtime.apply(loaded.require())
     prober = Prober(runtime, rng=_Late())

@@ -19,6 +19,8 @@ from trio_gateway.admin.operation import Call, Operation
 from trio_gateway.admin.plane import Plane
 from trio_gateway.admin.registry_api import sync_registry
 
+CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 def buggy(plane: Plane, call: Call) -> None:
     """Fail."""
@@ -124,3 +126,32 @@ async def test_many_at_once_keep_apart(tmp_path: Path) -> None:
         for endpoint in ("users", "orders", "legacy"):
             nursery.start_soon(ask, gateway, endpoint)
     assert {id_: document["endpoint_id"] for id_, document in found.items()} == {id_: id_ for id_ in found}
+
+
+async def test_each_request_leaves_an_access_line(tmp_path: Path) -> None:
+    """With its id, and with what was wrong; whatever was asked, and whether it was known or not."""
+    async with control(tmp_path) as gateway:
+        reply = await gateway.get("/registry/stats?x=1", "X-Request-ID: r1", "traceparent: " + CONTEXT)
+        await gateway.get("/registry/stats", "X-Request-ID: r2", scope=None)
+        await gateway.get("/nowhere", "X-Request-ID: r3")
+        await gateway.post("/livez", "X-Request-ID: r4")
+        await gateway.get("/registry/endpoints/none", "X-Request-ID: r5")
+        first, *others = gateway.lines
+        assert (first.request_id, first.method, first.request_target) == ("r1", "GET", b"/registry/stats?x=1")
+        assert (first.status, first.sent, first.reason) == (200, len(reply.body), "completed")
+        assert (first.door, first.endpoint, first.traceparent) == ("quart", None, CONTEXT.encode())
+        assert [(line.request_id, line.status, line.reason) for line in others] == [
+            ("r2", 401, "unauthorized"),
+            ("r3", 404, "not_found"),
+            ("r4", 405, "method_not_allowed"),
+            ("r5", 404, "endpoint_not_found"),
+        ]
+
+
+async def test_why_a_token_is_refused_stands_in_the_access_line(tmp_path: Path) -> None:
+    """The reply says one word, the line what the library found."""
+    async with control(tmp_path) as gateway:
+        await gateway.get("/registry/stats", "Authorization: Bearer a.b.c", scope=None)
+        (line,) = gateway.lines
+        assert (line.status, line.reason) == (401, "unauthorized")
+        assert line.cause

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import structlog
 import trio
+import trio.testing
+from structlog.testing import capture_logs
 
 from tests.observe.scrape import families, value
 from tests.support.doors import Cut
@@ -163,3 +165,19 @@ async def test_a_reload_changes_the_log_level(lane: Door, tmp_path: Path, log: S
         assert shown == [(1, False), (1, True), (0, False), (1, True)]
         assert value(metrics, "config_reloads_total") == 3
         assert value(metrics, "config_reload_failures_total") == 1
+
+
+@pytest.mark.parametrize("log", [True, False])
+async def test_why_an_upstream_failed_is_told_once(log: bool, door: Door) -> None:
+    """In the access line; where there is none, in a line of the gateway's own log."""
+    async with door.stage(babbling) as stage:
+        if not log:
+            stage.gateway.runtime.access_log = None
+        with capture_logs() as logs:
+            assert (await stage.get("", "X-Request-ID: r1")).status == 502
+            await trio.testing.wait_all_tasks_blocked()
+        told = [line for line in logs if line["event"] == "upstream failed"]
+        assert len(told) == (0 if log else 1)
+        if told:
+            assert (told[0]["endpoint"], told[0]["request_id"]) == ("users", b"r1")
+            assert told[0]["cause"]

@@ -12,8 +12,9 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from trio_gateway.observe.logs import configure, logger, set_level
+from trio_gateway.observe.logs import SparingLogger, configure, logger, set_level
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"
 
@@ -188,3 +189,20 @@ def test_a_line_is_one_line(text: str, raw: bytes) -> None:
         line = stream.getvalue()
         assert line.endswith("\n")
         assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029\u202e" for c in line[:-1])
+
+
+def test_what_peers_cause_is_logged_sparingly() -> None:
+    """So many lines a second; the next second's first line says how many were left out."""
+    sparing = SparingLogger("proxy", most=3)
+    with capture_logs() as lines:
+        for n in range(10):
+            sparing.warning("failed", 7.0 + n / 100, number=n)
+        sparing.warning("failed", 8.5, number=10)
+        sparing.warning("failed", 8.6, number=11)
+    assert [(line["number"], line.get("left_out")) for line in lines] == [
+        (0, None),
+        (1, None),
+        (2, None),
+        (10, 7),
+        (11, None),
+    ]

@@ -13,6 +13,7 @@ from typing import Any, Never
 
 import msgspec
 import structlog
+import trio
 from quart import Blueprint, Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound
@@ -22,8 +23,11 @@ from trio_gateway.admin.pages import index_of
 from trio_gateway.config.model import CorsConfig, GatewayConfig
 from trio_gateway.domain.cors import Cors, compile_cors
 from trio_gateway.domain.headers import request_id
+from trio_gateway.domain.trace import context_of
 from trio_gateway.errors import GatewayError
 from trio_gateway.proxy.problem import MEDIA_TYPE, http_date, problem
+from trio_gateway.proxy.runtime import Runtime
+from trio_gateway.proxy.serve import record_answer
 from trio_gateway.server.ingress import Ingress
 
 log = structlog.get_logger("trio_gateway.admin")
@@ -56,7 +60,7 @@ def make_app(
         _add_index(app, config)
     else:
         _add_operations(app, management)
-    _add_endings(app, config)
+    _add_endings(app, config, management.plane.runtime if management is not None else None)
     return app
 
 
@@ -93,10 +97,11 @@ def _add_operations(app: QuartTrio, management: Management) -> None:
 # ---- what every request and reply has ----------------------------------------------------------------
 
 
-def _add_endings(app: QuartTrio, config: Callable[[], GatewayConfig]) -> None:
-    """One id for each request, errors as problem documents, and the fields that every reply carries."""
+def _add_endings(app: QuartTrio, config: Callable[[], GatewayConfig], runtime: Runtime | None) -> None:
+    """One id for each request, errors as problem documents, the fields of every reply, and an access line."""
 
     async def begin() -> Response | None:
+        g.started, g.reason, g.cause = trio.current_time(), "completed", None
         tracing = config().tracing
         inbound = request.headers.get(tracing.request_id_header, "").encode("latin-1", "replace")
         g.request_id = request_id(inbound, trust=tracing.trust_inbound_request_id).decode()
@@ -104,12 +109,14 @@ def _add_endings(app: QuartTrio, config: Callable[[], GatewayConfig]) -> None:
 
     async def answer_http(error: HTTPException) -> Response:
         answer = _http_problem(error.code or 500, error.name)
+        g.reason = _code_of(answer.status_code)
         allowed = getattr(error, "valid_methods", None)
         if error.code == 405 and allowed:
             answer.headers["Allow"] = ", ".join(sorted(allowed))
         return answer
 
     async def answer_ours(error: GatewayError) -> Response:
+        g.reason, g.cause = error.code, error.cause
         reply = problem(error, g.request_id.encode("latin-1"))
         answer = Response(reply.body.take() or b"", reply.status)
         for name, value in reply.headers:
@@ -118,12 +125,15 @@ def _add_endings(app: QuartTrio, config: Callable[[], GatewayConfig]) -> None:
 
     async def answer_bug(error: Exception) -> Response:
         log.exception("view failed", request_id=g.request_id, exc_info=error)
+        g.reason = GatewayError.code
         return _http_problem(500, GatewayError.default_detail)
 
     async def finish(response: Response) -> Response:
         response.headers[config().tracing.request_id_header] = g.request_id
         response.headers["Date"] = http_date().decode()
         _permit_origin(response, config())
+        if runtime is not None:
+            _record(runtime, response)
         return response
 
     app.before_request(begin)
@@ -133,6 +143,27 @@ def _add_endings(app: QuartTrio, config: Callable[[], GatewayConfig]) -> None:
     app.after_request(finish)
 
 
+def _record(runtime: Runtime, response: Response) -> None:
+    """The access line of a request that the gateway answers by itself."""
+    scope: Any = request.scope
+    path, query = scope.get("raw_path") or request.path.encode(), scope["query_string"]
+    record_answer(
+        runtime,
+        started=g.started,
+        request_id=g.request_id,
+        client=(scope.get("client") or ("",))[0],
+        request=(request.method, path + b"?" * bool(query) + query, scope["http_version"]),
+        reply=(response.status_code, response.content_length or 0),
+        reason=g.reason,
+        cause=g.cause,
+        traceparent=context_of(_raw(request.headers)),
+    )
+
+
+def _code_of(status: int) -> str:
+    return HTTPStatus(status).phrase.lower().replace(" ", "_")
+
+
 def _http_problem(status: int, detail: str) -> Response:
     title = HTTPStatus(status).phrase
     document = {
@@ -140,7 +171,7 @@ def _http_problem(status: int, detail: str) -> Response:
         "title": title,
         "status": status,
         "detail": detail,
-        "code": title.lower().replace(" ", "_"),
+        "code": _code_of(status),
         "source": "client" if status < 500 else "gateway",
         "request_id": g.request_id,
     }

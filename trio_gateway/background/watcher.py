@@ -82,7 +82,7 @@ class Reloader:
 
     `defaults` are the current file's, for endpoints that come from elsewhere; `recall` is what its reading
     remembers; `digest` is that of the text that was read last, None before; `adjust` puts in what the
-    command line said.
+    command line said; `warn` is what an operator must hear of a config that was applied.
     """
 
     path: str
@@ -91,6 +91,7 @@ class Reloader:
     recall: Recall = field(factory=Recall, repr=False)
     digest: bytes | None = None
     adjust: Callable[[GatewayConfig], GatewayConfig] = lambda config: config
+    warn: Callable[[GatewayConfig], str | None] = lambda _config: None
     environ: Mapping[str, str] = field(default=os.environ, repr=False)
     aside: Aside = beside_the_loop
     watching: bool = field(init=False, default=False)
@@ -156,6 +157,8 @@ class Reloader:
         self.runtime.events.record("config", "reloaded", None, **told)
         for warning in reading.warnings:
             log.warning("config", problem=warning)
+        if danger := self.warn(reading.config):
+            log.warning(danger)
         not_applied = self._not_applied(reading.config)
         if not_applied:
             log.warning("a restart is needed for some of the config", keys=list(not_applied))

@@ -16,7 +16,7 @@ from typing import Any, Literal, TextIO, cast
 
 import msgspec
 import structlog
-from attrs import frozen
+from attrs import define, field, frozen
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from trio_gateway.observe.secrets import NAME, PARAMETER
@@ -65,6 +65,29 @@ def set_level(level: str) -> None:
 def logger(component: str) -> FilteringBoundLogger:
     """The logger of one part of the gateway. It may be made before `configure`."""
     return cast(FilteringBoundLogger, structlog.get_logger(component))
+
+
+@define(eq=False)
+class SparingLogger:
+    """Warnings that peers cause, as often as they like: at most `most` a second, the rest is counted."""
+
+    component: str
+    most: int = 10
+    _second: int = field(init=False, default=-1)
+    _told: int = field(init=False, default=0)
+    _left_out: int = field(init=False, default=0)
+
+    def warning(self, event: str, now: float, **fields: object) -> None:
+        """Write a line, with the number of those that were left out before it, or leave this one out."""
+        if int(now) != self._second:
+            self._second, self._told = int(now), 0
+        if self._told == self.most:
+            self._left_out += 1
+            return
+        self._told += 1
+        if self._left_out:
+            fields["left_out"], self._left_out = self._left_out, 0
+        logger(self.component).warning(event, **fields)
 
 
 def _processors(renderer: Processor) -> list[Processor]:

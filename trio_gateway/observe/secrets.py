@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 
-NAME = r"authorization|cookie|token|secret|passwd|password|api[_-]?key|credentials?|signature"
+NAME = r"authorization|cookie|token|secret|passwd|password|api[_-]?key|credentials?|signature|assertion"
 """Somewhere in the name of a header or a field, or at the end of a query parameter's."""
 
-PARAMETER = rf"[?&;](?:[\w.%-]*(?:{NAME})|sig|pwd)="
-"""A query parameter whose value is a secret, up to its value."""
+_WHOLE_NAME = r"key|code|sig|pwd|jwt|j?session_?id|id_token_hint"
+_PLACE_IN_A_LIST = r"[\w.%-]*(?:page|next|prev|previous|continuation|start|sync|skip)[_-]?token="
+
+PARAMETER = rf"[?&;](?!{_PLACE_IN_A_LIST})(?:[\w.%-]*(?:{NAME})|{_WHOLE_NAME})="
+"""A query parameter whose value is a secret, up to its value. A `page_token` is none."""
 
 _PARAMETER = re.compile(rf"({PARAMETER})[^&;#]+", re.IGNORECASE)
 _USERINFO = re.compile(r"^([a-z+]+://)[^/?#]*@", re.IGNORECASE)

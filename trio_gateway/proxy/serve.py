@@ -22,6 +22,7 @@ from trio_gateway.errors import (
     UpstreamStalled,
     UpstreamTruncated,
 )
+from trio_gateway.observe.logs import SparingLogger
 from trio_gateway.proxy.compile import Endpoint
 from trio_gateway.proxy.exchange import Exchange, Reply
 from trio_gateway.proxy.problem import own_headers, problem
@@ -31,6 +32,7 @@ from trio_gateway.proxy.streams import Streams, is_event_stream
 from trio_gateway.proxy.websocket import conduct_websocket
 
 log = structlog.get_logger("trio_gateway.proxy")
+_failures = SparingLogger("trio_gateway.proxy")
 
 
 async def serve(exchange: Exchange, runtime: Runtime) -> None:
@@ -197,6 +199,16 @@ def _record(exchange: Exchange, runtime: Runtime) -> None:
                 cause,
             )
         )
+    elif error is not None and error.source == "upstream":  # the access line would have told
+        _failures.warning(
+            "upstream failed",
+            exchange.ended,
+            endpoint=exchange.endpoint_id,
+            upstream=exchange.target,
+            reason=reason,
+            cause=cause,
+            request_id=exchange.hop.request_id,
+        )
 
 
 def record_refusal(runtime: Runtime, error: GatewayError, request_id: bytes, client: str, door: str) -> None:
@@ -222,5 +234,47 @@ def record_refusal(runtime: Runtime, error: GatewayError, request_id: bytes, cli
                 door,
                 b"",
                 error.cause,
+            )
+        )
+
+
+def record_answer(
+    runtime: Runtime,
+    *,
+    started: float,
+    request_id: str,
+    client: str,
+    request: tuple[str, bytes, str],
+    reply: tuple[int, int],
+    reason: str,
+    cause: str | None,
+    traceparent: bytes,
+) -> None:
+    """Log what the gateway answered by itself to a `request`: its method, target and version.
+
+    `reply` is a status and the bytes of the body; `started` is when the request came, on Trio's clock.
+    """
+    if runtime.access_log is not None:
+        (method, target, version), (status, sent) = request, reply
+        duration = trio.current_time() - started
+        runtime.access_log.log(
+            (
+                time.time(),
+                request_id,
+                client,
+                method,
+                target,
+                version,
+                None,
+                None,
+                status,
+                0,
+                sent,
+                duration,
+                0,
+                reason,
+                "quart",
+                traceparent,
+                cause,
             )
         )
