@@ -147,6 +147,14 @@ class UpgradeRequired(ClientError):
     default_detail = "WebSockets are spoken in version 13"
 
 
+class ClientTooMany(ClientError):
+    """The client has `server.limits.connections_per_client` connections already."""
+
+    status = 429
+    code = "client_connection_limit"
+    default_detail = "Too many connections from this client"
+
+
 class HeadTooLarge(ClientError):
     """The head is larger than `server.limits.head`, or has more than `server.limits.fields` fields."""
 
@@ -250,6 +258,14 @@ class WebSocketIdle(GatewayError):
 
     code = "websocket_idle"
     default_detail = "The WebSocket was idle"
+
+
+class TooManyConnections(GatewayError):
+    """`server.limits.connections` clients are served already."""
+
+    status = 503
+    code = "connection_limit"
+    default_detail = "Too many connections"
 
 
 class StorageFull(GatewayError):

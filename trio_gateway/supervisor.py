@@ -216,12 +216,16 @@ class Gateway:
         for front in self._fronts:
             front.server.start_draining()
         await trio.sleep(shutdown.delay)
+        end = trio.current_time() + shutdown.drain
+        async with trio.open_nursery() as closing:
+            for front in self._fronts:
+                closing.start_soon(front.server.close_listeners)
         for front in self._fronts:
-            front.server.close_listeners()
             front.door.drain()
+            background.start_soon(front.server.retire_idle)
         log.info("draining", in_flight=len(self.runtime.in_flight), seconds=shutdown.drain)
         background.start_soon(self.runtime.streams.drain, min(_GOODBYES, shutdown.drain / 2))
-        await trio.sleep(shutdown.drain)
+        await trio.sleep_until(end)
         for exchange in list(self.runtime.in_flight):
             exchange.cancel(ShuttingDown())
         self._serving.deadline = trio.current_time() + _LAST_WORDS

@@ -14,7 +14,6 @@ REFUSED = [
     "plugins: []",
     "retry: {max_retries: 2}",
     "server: {tls: {cert: a, key: b}}",
-    "server: {limits: {connections_per_client: 5}}",
     "server: {bind: [{address: '0.0.0.0:80', tls: false}]}",
     "tracing: {otlp: {}}",
     "timeouts: {per_try: 1s}",

@@ -220,6 +220,8 @@ def test_the_gateways_own_counters() -> None:
     metrics.streams.active += 3
     metrics.streams.refused += 2
     metrics.handler_errors += 4
+    metrics.head_refused("uri_too_long")
+    metrics.head_refused("uri_too_long")
     metrics.config_reload_failures += 5
     shown = {
         "connections_accepted_total": 3,
@@ -227,7 +229,6 @@ def test_the_gateways_own_counters() -> None:
         "streams_active": 3,
         "streams_refused_total": 2,
         "accept_pauses_total": 0,
-        "heads_refused_total": 0,
         "handler_errors_total": 4,
         "config_reloads_total": 0,
         "config_reload_failures_total": 5,
@@ -236,6 +237,7 @@ def test_the_gateways_own_counters() -> None:
         "access_lines_dropped_total": 7,
     }
     assert {name: value(metrics, name) for name in shown} == shown
+    assert value(metrics, "heads_refused_total", code="uri_too_long") == 2
     refused = {reason: value(metrics, "connections_refused_total", reason=reason) for reason in REFUSALS}
     assert refused == {**dict.fromkeys(REFUSALS, 0), "connections": 1}
 

@@ -162,7 +162,7 @@ async def test_a_refused_head_is_counted_and_logged(autojump_clock: object) -> N
     async with world(CONFIG) as here:
         runtime = here.gateway.runtime
         record_refusal(runtime, BadRequest(), b"id-1", "203.0.113.9", "lane")
-        assert runtime.metrics.heads_refused == 1
+        assert runtime.metrics.heads_refused == {"bad_request": 1}
         seen = line(here)
         assert (seen["request_id"], seen["client"], seen["status"]) == (b"id-1", "203.0.113.9", 400)
         assert (seen["method"], seen["target"], seen["reason"]) == (None, None, "bad_request")

@@ -13,7 +13,6 @@ from trio_gateway.config.model import (
     EndpointConfig,
     EndpointTimeouts,
     GatewayConfig,
-    Limits,
     ServerConfig,
     TracingConfig,
 )
@@ -45,7 +44,6 @@ RESERVED_KEYS: dict[type, frozenset[str]] = {
     CircuitBreakerConfig: frozenset(("failover_endpoint", "fallback_on")),
     ServerConfig: frozenset(("tls",)),
     BindConfig: frozenset(("tls",)),
-    Limits: frozenset(("connections_per_client",)),
     TracingConfig: frozenset(("otlp",)),
 }
 """The keys of each block that are refused by name."""

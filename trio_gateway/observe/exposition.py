@@ -96,9 +96,11 @@ def _gateway(metrics: Metrics) -> Iterator[str]:
         "WebSockets and event streams refused at server.limits.streams.",
         metrics.streams.refused,
     )
-    yield counter(
-        f"{_PREFIX}_heads_refused_total", "Heads that were no servable request.", metrics.heads_refused
-    )
+    heads = [
+        f'{_PREFIX}_heads_refused_total{{code="{code}"}} {count}\n'
+        for code, count in metrics.heads_refused.copy().items()
+    ]
+    yield family(f"{_PREFIX}_heads_refused_total", "counter", "Heads that were no servable request.", heads)
     yield counter(
         f"{_PREFIX}_handler_errors_total", "Unexpected errors that were caught.", metrics.handler_errors
     )

@@ -31,7 +31,7 @@ _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"O
 _OTHER = b"other"
 
 CheckResult = Literal["passed", "failed", "timed_out"]
-Refusal = Literal["connections", "proxy_header"]
+Refusal = Literal["connections", "connections_per_client", "proxy_header"]
 
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 """Why a connection is closed unserved."""
@@ -175,7 +175,7 @@ class Metrics:
     connections_active: int = 0
     connections_refused: dict[Refusal, int] = field(factory=lambda: dict.fromkeys(REFUSALS, 0))
     accept_pauses: int = 0  # for want of descriptors
-    heads_refused: int = 0  # what came was no servable request
+    heads_refused: dict[str, int] = field(factory=dict)
     handler_errors: int = 0  # exceptions that a connection's guard caught
     config_reloads: int = 0
     config_reload_failures: int = 0  # the file was broken; what was in force stayed
@@ -186,6 +186,10 @@ class Metrics:
     streams: StreamStats = field(factory=StreamStats)
     loop: LoopStats = field(factory=LoopStats)
     _endpoints: dict[str, EndpointStats] = field(factory=dict)
+
+    def head_refused(self, code: str) -> None:
+        """What came was no servable request, for the reason that an error's code tells."""
+        self.heads_refused[code] = self.heads_refused.get(code, 0) + 1
 
     def endpoint(self, endpoint_id: str) -> EndpointStats:
         """The numbers of an endpoint, the same object at each call."""

@@ -63,7 +63,7 @@ async def serve(exchange: Exchange, runtime: Runtime) -> None:
         raise
     finally:
         runtime.in_flight.leave(exchange)
-        _record(exchange, runtime)
+        record(exchange, runtime)
 
 
 def _internal_error(exchange: Exchange) -> GatewayError:
@@ -165,7 +165,7 @@ async def _end(exchange: Exchange, plan: Plan, error: GatewayError) -> None:
         exchange.writer.abort()
 
 
-def _record(exchange: Exchange, runtime: Runtime) -> None:
+def record(exchange: Exchange, runtime: Runtime) -> None:
     """Count and log the exchange once."""
     error = exchange.error
     reason, cause = ("completed", None) if error is None else (error.code, error.cause)
@@ -213,7 +213,12 @@ def _record(exchange: Exchange, runtime: Runtime) -> None:
 
 def record_refusal(runtime: Runtime, error: GatewayError, request_id: bytes, client: str, door: str) -> None:
     """Count and log what came in place of a request: nothing of its head can be trusted."""
-    runtime.metrics.heads_refused += 1
+    runtime.metrics.head_refused(error.code)
+    log_refusal(runtime, error, request_id, client, door)
+
+
+def log_refusal(runtime: Runtime, error: GatewayError, request_id: bytes, client: str, door: str) -> None:
+    """Log what came in place of a request, or on a connection too many."""
     if runtime.access_log is not None:
         runtime.access_log.log(
             (

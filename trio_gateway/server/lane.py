@@ -29,17 +29,15 @@ from trio_gateway.errors import (
 )
 from trio_gateway.proxy.exchange import Body, Exchange, Reply, Upgrade
 from trio_gateway.proxy.link import Link
-from trio_gateway.proxy.problem import own_headers, problem
+from trio_gateway.proxy.problem import own_headers
 from trio_gateway.proxy.runtime import Runtime
-from trio_gateway.proxy.serve import record_refusal, serve
+from trio_gateway.proxy.serve import record, serve
 from trio_gateway.server.h1 import H1Body, H1Writer, NoBody
+from trio_gateway.server.refusal import linger, refusal
 from trio_gateway.wire.handshake import asks_for_websocket
 from trio_gateway.wire.request import H2_PREFACE, RequestHead, find_head, parse_request
-from trio_gateway.wire.serialise import response_head
 
 _NO_BODY = NoBody()
-_LINGER_BYTES = 256 * 1024
-_LINGER_SECONDS = 2.0
 _PREFACE_HEAD = H2_PREFACE[:18]
 _without_empty_lines = re.compile(rb"\A(?:\r\n)+").sub
 _ALLOW = ((b"Allow", b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),)
@@ -64,6 +62,8 @@ class Lane:
     proxies: bool = True
     due: float = math.inf
     served: int = 0
+    _running: bool = False  # what comes before the first request has come
+    _retired: bool = False
     _buffer: bytes = b""
     _exchange: Exchange | None = None  # in flight
     _peer: bytes = field(init=False, default=b"")
@@ -77,6 +77,7 @@ class Lane:
         self._peer = address_field(self.link.peer[0])
         self._trusted = within(self.link.peer[0], server.trusted_proxies)
         self.due = trio.current_time() + server.timeouts.head
+        self._running = True
         self.link.watch_departure(self._client_left)
         while await self._next():
             pass
@@ -91,6 +92,9 @@ class Lane:
         try:
             head = await self._read_head()
             if head is None:
+                return False
+            if self._retired:
+                await linger(self.link)
                 return False
             if head == _PREFACE_HEAD and not self.served and self._server().h2c:
                 return await self._hand_over(head, http2=True)
@@ -119,7 +123,7 @@ class Lane:
                     head, self._buffer = self._buffer[:end], self._buffer[end:]
                     self.due = math.inf
                     return head
-                if not searched:  # the head has begun
+                if not searched and not self._retired:  # the head has begun
                     self.due = trio.current_time() + server.timeouts.head
                 searched = len(self._buffer)
             if self.served or self._buffer:  # right after a reply nothing can be here yet
@@ -153,10 +157,14 @@ class Lane:
     async def _answer_asterisk(self, request: RequestHead) -> bool:
         if request.method != b"OPTIONS":
             raise BadRequest("Only OPTIONS goes with *")
-        headers = own_headers(self.runtime.plan.request_id_header, request_id(None, trust=False))
         writer = H1Writer(self.link, request, _NO_BODY, keep_alive=False)
-        writer.start(Reply(204, [*_ALLOW, *headers], Body()))
+        exchange = self._begin(request, _NO_BODY, writer)
+        exchange.status = 204
+        headers = own_headers(self.runtime.plan.request_id_header, exchange.hop.request_id)
+        writer.start(Reply(exchange.status, [*_ALLOW, *headers], Body()))
         await writer.finish(b"", [])
+        record(exchange, self.runtime)
+        await linger(self.link)
         return False
 
     async def _proxy(self, request: RequestHead, path: bytes, query: bytes | None) -> bool:
@@ -186,7 +194,7 @@ class Lane:
             self.due = exchange.ended + server.timeouts.keep_alive
             return True
         if not writer.aborted and (request.keep_alive or self._buffer or not body.complete):
-            await self._linger()
+            await linger(self.link)
         return False
 
     def _client_left(self) -> None:
@@ -218,34 +226,32 @@ class Lane:
     async def _refuse(self, error: GatewayError) -> None:
         """Answer what is no servable request, then close behind it."""
         await self.link.send(self._refusal(error))
-        await self._linger()
+        await linger(self.link)
 
     def _refusal(self, error: GatewayError) -> bytes:
-        """The answer to what is no servable request, counted and logged."""
-        id_ = request_id(None, trust=False)
-        reply = problem(error, id_)
-        headers = [*reply.headers, *own_headers(self.runtime.plan.request_id_header, id_)]
-        headers += [(b"Content-Length", b"%d" % (reply.length or 0)), (b"Connection", b"close")]
-        data = reply.body.take() or b""
-        record_refusal(self.runtime, error, id_, self.link.peer[0], "lane")
-        return response_head(reply.status, b"", headers) + data
+        self.runtime.metrics.head_refused(error.code)
+        return refusal(error, self.runtime, self.link.peer[0])
 
-    async def _linger(self) -> None:
-        """Close so that the reply survives: a reset for unread bytes would eat it (RFC 9112 9.6)."""
-        self.link.shutdown_write()
-        left = _LINGER_BYTES
-        with trio.move_on_after(_LINGER_SECONDS):
-            while left > 0 and (data := await self.link.receive()):
-                left -= len(data)
+    # ---- the sweep's view
 
     @property
     def idle(self) -> bool:
-        """Served before, and waiting for the first byte of another request."""
-        return self.served > 0 and self.due != math.inf and not self._buffer
+        """Waiting for the first byte of a request, be it the first of all."""
+        return self._running and self.due != math.inf and not self._buffer and not self._retired
+
+    def retire(self) -> None:
+        """Tell the client that no more requests are answered; who is still there at the next sweep is closed.
+
+        A request that crosses this on its way is neither begun nor met by a reset: its client sees an end
+        without a byte of a reply.
+        """
+        self._retired = True
+        self.due = -math.inf
+        self.link.shutdown_write()
 
     def expire(self) -> None:
         """The sweep's: time is up for a client that was to send a head."""
-        if self._buffer:
+        if self._buffer and not self._retired:
             self.link.send_nowait(self._refusal(RequestTimeout()))
         self.link.close()
 

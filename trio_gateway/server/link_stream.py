@@ -7,14 +7,15 @@ from the link: in memory its socket is one of a nameless pair.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
 from trio_gateway.proxy.link import Link, LinkClosed
+from trio_gateway.server.refusal import linger
 
 # One read is parsed without a pause, so its size bounds how long tiny frames keep others waiting.
 _READ_SIZE = 32 * 1024
-_LINGER_BYTES = 256 * 1024
-_LINGER_SECONDS = 2.0
 
 
 class LinkStream:
@@ -60,14 +61,8 @@ class LinkStream:
         self.socket.close()
 
     async def linger(self) -> None:
-        """Close so that the last bytes survive: a reset for unread ones would eat them (RFC 9112 9.6)."""
-        self.socket.shutdown_write()
-        left = 0 if self.ended else _LINGER_BYTES
-        with trio.move_on_after(_LINGER_SECONDS):
-            while left > 0:
-                try:
-                    data = await self.receive_some()
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    break
-                left = left - len(data) if data else 0
+        """Close so that the last bytes survive."""
+        if not self.ended:
+            with suppress(OSError):
+                await linger(self.socket)
         self.socket.close()

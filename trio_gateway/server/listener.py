@@ -7,21 +7,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
-import resource
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import structlog
 import trio
 from attrs import define, field, frozen
 
+from trio_gateway.config.addresses import UNIX_PEER
 from trio_gateway.config.binds import InheritedBind, TcpBind, UnixBind, parse_bind
 from trio_gateway.config.model import BindConfig
-from trio_gateway.observe.metrics import Metrics
+from trio_gateway.domain.access import within
+from trio_gateway.errors import ClientTooMany, GatewayError, TooManyConnections
+from trio_gateway.observe.metrics import Metrics, Refusal
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import Listener, Network
 from trio_gateway.proxy.runtime import Runtime
+from trio_gateway.server.descriptors import connection_cap, raise_descriptor_limit
 from trio_gateway.server.lane import Door, Lane
 from trio_gateway.server.opening import read_proxy_header
+from trio_gateway.server.refusal import linger, refusal
 from trio_gateway.wire.proxy_protocol import BadProxyHeader
 
 log = structlog.get_logger("trio_gateway.server")
@@ -29,25 +34,12 @@ log = structlog.get_logger("trio_gateway.server")
 _SWEEP = 1.0
 _ACCEPT_PAUSE = 0.1
 _BURST = 63  # connections accepted in one turn of the loop, beside the one that was waited for
+_SOON = ((b"Retry-After", b"1"),)
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _BROKEN = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)  # the listener's fault, not a peer's
-_REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-)
-
-
-def raise_descriptor_limit() -> int:
-    """Raise the soft limit on open files to the hard one; returns what holds now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    return soft
-
-
-def connection_cap(configured: int, descriptors: int) -> int:
-    """`limits.connections`, cut to what the descriptors allow: each may need one upstream."""
-    return max(1, min(configured, (descriptors - 64) // 2))
+_TURNED_AWAY = 64  # connections at a time whose refusal waits to be read
+_LAST_ARRIVALS = 0.2  # seconds for handshakes that had begun when the listeners were shut
+_GOODBYE = 0.25  # seconds for a client that has just come to send a request, for others to see the end
 
 
 @frozen(eq=False)
@@ -82,10 +74,12 @@ class Server:
     descriptors: int = field(factory=raise_descriptor_limit)
     proxies: bool = True  # False: a listener for the management API alone
     draining: bool = False  # replies say `Connection: close`
-    closing: bool = False  # the listeners are closed, and connections close when they carry nothing
+    closing: bool = False  # nobody is let in, and connections close when they carry nothing
     lanes: set[Lane] = field(factory=set)
     _bound: Sequence[Bound] = ()
     _silent_until: float = -math.inf
+    _clients: Counter[str] = field(factory=Counter)  # connections by address
+    _turned_away: int = 0
     _connections: trio.Nursery = field(init=False)
 
     @property
@@ -96,6 +90,14 @@ class Server:
     async def serve(self, bound: Sequence[Bound]) -> None:
         """Accept until `close_listeners`, then wait for the connections; returns when none is left."""
         self._bound = bound
+        configured = self.runtime.plan.config.server.limits.connections
+        if self.proxies and self._cap() < configured:
+            log.warning(
+                "server.limits.connections is cut: each may need two of the open files that are allowed",
+                configured=configured,
+                connections=self._cap(),
+                open_files=self.descriptors,
+            )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sweep)
             async with trio.open_nursery() as connections:
@@ -131,13 +133,9 @@ class Server:
             self._admit(link, bound.config)
 
     def _admit(self, link: Link, bind: BindConfig) -> None:
-        cap = connection_cap(self.runtime.plan.config.server.limits.connections, self.descriptors)
-        if len(self.lanes) >= cap:
-            self.metrics.connections_refused["connections"] += 1
-            with contextlib.suppress(OSError):
-                link.send_nowait(_REFUSAL)
-                link.receive_nowait()  # a close over unread bytes is a reset, which may eat the answer
-            link.close()
+        if len(self.lanes) >= self._cap():
+            error = TooManyConnections(headers=_SOON)
+            self._connections.start_soon(self._turn_away, link, "connections", error)
             return
         lane = Lane(link, self.runtime, self.door, self.is_draining, proxies=self.proxies)
         self.lanes.add(lane)
@@ -148,12 +146,15 @@ class Server:
     async def _guard(self, lane: Lane, bind: BindConfig) -> None:
         try:
             await self._open(lane, bind)
-            await lane.run()
+            with self._counted(lane.link.peer[0]):
+                await lane.run()
         except OSError:
             pass  # the peer ended it, or our sweep did
+        except ClientTooMany as error:
+            await self._turn_away(lane.link, "connections_per_client", error)
         except BadProxyHeader as error:
             self.metrics.connections_refused["proxy_header"] += 1
-            self._complain(lane.link.peer[0], error)
+            self._complain("a connection's PROXY header was refused", lane.link.peer[0], error)
         except Exception as bug:
             self.metrics.handler_errors += 1
             log.exception("connection failed", peer=lane.link.peer[0], exc_info=bug)
@@ -169,12 +170,49 @@ class Server:
             lane.due = trio.current_time() + server.timeouts.head
             await read_proxy_header(lane.link, server.trusted_proxies)
 
-    def _complain(self, peer: str, error: BadProxyHeader) -> None:
-        """Tell of a refused header, once a second: anybody can send many."""
+    def _complain(self, event: str, peer: str, error: Exception) -> None:
+        """Warn of what anybody can bring about, once a second."""
         now = trio.current_time()
         if now >= self._silent_until:
             self._silent_until = now + 1.0
-            log.warning("a connection's PROXY header was refused", peer=peer, error=str(error))
+            log.warning(event, peer=peer, error=str(error))
+
+    # ---- limits
+
+    def _cap(self) -> int:
+        return connection_cap(self.runtime.plan.config.server.limits.connections, self.descriptors)
+
+    @contextlib.contextmanager
+    def _counted(self, client: str) -> Iterator[None]:
+        """Count a connection for its client. Raises ClientTooMany; trusted proxies carry many clients'."""
+        server, clients = self.runtime.plan.config.server, self._clients
+        limit = server.limits.connections_per_client
+        full = limit is not None and clients[client] >= limit
+        if full and client != UNIX_PEER and not within(client, server.trusted_proxies):
+            raise ClientTooMany(headers=_SOON)
+        clients[client] += 1
+        try:
+            yield
+        finally:
+            clients[client] -= 1
+            if not clients[client]:
+                del clients[client]
+
+    async def _turn_away(self, link: Link, reason: Refusal, error: GatewayError) -> None:
+        """Answer a connection that is one too many and close it, with time to read while few need it."""
+        self.metrics.connections_refused[reason] += 1
+        self._turned_away += 1
+        try:
+            link.send_nowait(refusal(error, self.runtime, link.peer[0]))
+            if self._turned_away <= _TURNED_AWAY:
+                await linger(link)
+            else:
+                link.receive_nowait()  # a close over unread bytes is a reset, which may eat the answer
+        except OSError:
+            pass
+        finally:
+            self._turned_away -= 1
+            link.close()
 
     async def _sweep(self) -> None:
         while True:
@@ -187,7 +225,7 @@ class Server:
             with contextlib.suppress(OSError):
                 lane.expire()
         if self.closing:
-            self._close_idle()
+            self._retire_idle()
 
     # ---- shutdown
 
@@ -199,17 +237,28 @@ class Server:
         """Say `Connection: close` on every reply from now on."""
         self.draining = True
 
-    def close_listeners(self) -> None:
-        """Accept what stands in the backlog and then no more; close the connections that carry nothing."""
+    async def close_listeners(self) -> None:
+        """Let nobody in any more but who is on the way; takes a moment."""
+        for bound in self._bound:
+            bound.listener.shut()
+        await trio.sleep(_LAST_ARRIVALS)
         for bound in self._bound:
             with contextlib.suppress(OSError):
                 while (link := bound.listener.accept_nowait()) is not None:
                     self._admit(link, bound.config)
             bound.listener.close()
-        self.closing = True
-        self._close_idle()
 
-    def _close_idle(self) -> None:
+    async def retire_idle(self) -> None:
+        """End the connections that carry nothing, now and from now on; takes a moment for their goodbye."""
+        self._retire_idle(served=True)
+        await trio.sleep(_GOODBYE)
+        self.closing = True
+        self.expire(trio.current_time())
+        await trio.sleep(_GOODBYE)
+        self.expire(trio.current_time())
+
+    def _retire_idle(self, *, served: bool = False) -> None:
+        """End the connections that wait for a request, or only those that have brought one before."""
         for lane in list(self.lanes):
-            if lane.idle and lane.link.is_quiet():
-                lane.link.close()
+            if lane.idle and (lane.served or not served) and lane.link.is_quiet():
+                lane.retire()

@@ -31,6 +31,7 @@ class Limits:
     fields: Count = 100
     body: BytesOrZero | None = None
     connections: Count = 10_000
+    connections_per_client: Count | None = None  # of one address, unless it is a trusted proxy's
     requests_per_connection: Count = 100_000
     min_rate: CountOrZero = 240  # bytes a second, judged after 5 s
     streams: Count = 10_000  # WebSockets and event streams at a time
