@@ -1,11 +1,8 @@
-"""The state folder: what is in it after whatever happened, and a gateway that cannot have it."""
+"""What the API was told: what is there after whatever happened, and a gateway that cannot store it."""
 
 from __future__ import annotations
 
 import errno
-import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -15,8 +12,8 @@ import structlog
 import trio
 
 from tests.support.disk import SURVIVORS, Disk, PowerCut, Survivors, at_once, cut_at, failing
-from trio_gateway.background.files import RealFiles, replace_file
-from trio_gateway.background.state import SavedEndpoint, SavedState, StateStore, state_directory
+from trio_gateway.background.files import replace_file
+from trio_gateway.background.state import SavedEndpoint, SavedState, StateStore
 from trio_gateway.config.data import read_endpoint
 from trio_gateway.config.model import EndpointConfig
 from trio_gateway.domain.registry import Registry
@@ -199,101 +196,6 @@ async def test_a_folder_belongs_to_one_gateway(tmp_path: Path) -> None:
     heir.close()
 
 
-def test_another_process_can_t_have_it(tmp_path: Path) -> None:
-    """The lock is the system's: it holds between processes, and goes with the one that had it."""
-    program = (
-        "import sys, pathlib; from trio_gateway.background.state import StateStore\n"
-        "store = StateStore(pathlib.Path(sys.argv[1])); store.load(); print(store.problem)"
-    )
-
-    def other() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
-        ).stdout.splitlines()[-1]
-
-    store = StateStore(tmp_path)
-    store.load()
-    assert other() == "another process uses it"
-    store.close()
-    assert other() == "None"
-    again = StateStore(tmp_path)
-    again.load()
-    assert again.problem is None
-    again.close()
-
-
-# ---- the secret and the note ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("survivors", SURVIVORS)
-def test_a_secret_that_was_used_outlives_every_cut(survivors: Survivors) -> None:
-    """Tokens that were made with it stay good."""
-    for number in count(1):
-        disk = Disk(before=cut_at(number))
-        try:
-            secret = store_on(disk).secret()
-        except PowerCut:
-            assert len(store_on(disk.after_the_cut(survivors)).secret()) == 64
-        else:
-            assert store_on(disk.after_the_cut(survivors)).secret() == secret
-            break
-    assert number > 10
-
-
-def test_the_secret_is_private(tmp_path: Path) -> None:
-    """64 hex digits in a file of mode 0600, in a folder of mode 0700."""
-    folder = tmp_path / "state"
-    store = StateStore(folder)
-    assert bytes.fromhex(store.secret())
-    assert (folder / "secret").stat().st_mode & 0o777 == 0o600
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert StateStore(folder).kept_secret() == store.secret()
-    store.close()
-
-
-def test_a_secret_that_is_too_short_is_replaced() -> None:
-    """Less than 32 bytes sign nothing."""
-    disk = Disk()
-    store = store_on(disk)
-    store.load()
-    replace_file(disk, FOLDER / "secret", b"guess me\n")
-    with structlog.testing.capture_logs() as lines:
-        assert len(store.secret()) == 64
-    assert "too short" in lines[0]["event"]
-    assert "guess me" not in json.dumps(lines)
-    assert store_on(disk).kept_secret() == store.secret()
-
-
-def test_addresses_are_noted_while_the_gateway_runs(tmp_path: Path) -> None:
-    """Whoever asks finds them without taking the folder; the end takes the note away."""
-    store = StateStore(tmp_path)
-    assert StateStore(tmp_path).noted_addresses() == ()
-    store.note_addresses(["127.0.0.1:8000", "[::1]:8000"])
-    asking = StateStore(tmp_path)
-    assert asking.noted_addresses() == ("127.0.0.1:8000", "[::1]:8000")
-    assert asking.problem is None
-    store.close()
-    assert asking.noted_addresses() == ()
-
-
-# ---- where it is ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("configured", "environ", "expected"),
-    [
-        ("/srv/state", {"STATE_DIRECTORY": "/x"}, "/srv/state"),
-        (None, {"STATE_DIRECTORY": "/var/lib/gw:/var/lib/other", "HOME": "/people/u"}, "/var/lib/gw"),
-        (None, {"XDG_STATE_HOME": "/xdg", "HOME": "/people/u"}, "/xdg/trio_gateway"),
-        (None, {"XDG_STATE_HOME": "relative", "HOME": "/people/u"}, "/people/u/.local/state/trio_gateway"),
-        (None, {"HOME": "/people/u"}, "/people/u/.local/state/trio_gateway"),
-    ],
-)
-def test_the_folder(configured: str | None, environ: dict[str, str], expected: str) -> None:
-    """The config, then systemd, then XDG, whose relative paths don't count."""
-    assert state_directory(configured, environ) == Path(expected)
-
-
 def test_only_the_api_s_endpoints_are_saved() -> None:
     """The file's come from the file."""
     registry = Registry()
@@ -303,8 +205,3 @@ def test_only_the_api_s_endpoints_are_saved() -> None:
     assert SavedState.of(registry) == SavedState(
         (SavedEndpoint({"url": "http://a/", "name": "a", "timeout": 3.0}, START),), {"f": "disabled"}
     )
-
-
-def test_the_real_layer_is_the_default(tmp_path: Path) -> None:
-    """Without a word a store is on the real disk."""
-    assert isinstance(StateStore(tmp_path).files, RealFiles)

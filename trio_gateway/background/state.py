@@ -1,19 +1,14 @@
-"""What outlives the process: the API's registrations, an operator's words, and the gateway's own secret.
+"""What the API was told, over restarts: its registrations and an operator's words, in one file of the state
+folder.
 
-All of it stands in one folder, `state_dir`, which belongs to one process at a time. A gateway that cannot
-have it, since it is read-only or another gateway's, serves all the same: it says so once, reads what is
-there, and refuses only what it would have to keep (507). A state file that it does not understand is
-treated the same way, so that nothing is written over what somebody may still want.
+A state file that is not understood is treated like a folder that can't be written: nothing is stored (507),
+so that nothing is written over what somebody may still want.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +16,8 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
-from trio_gateway.background.files import FileLayer, RealFiles, make_folder, read_file, replace_file
+from trio_gateway.background.files import replace_file
+from trio_gateway.background.folder import StateFolder
 from trio_gateway.config.data import plain_endpoint
 from trio_gateway.config.model import EndpointConfig
 from trio_gateway.domain.registry import STATUSES, Registry, Status
@@ -30,21 +26,7 @@ from trio_gateway.proxy.aside import Aside
 
 log = structlog.get_logger("trio_gateway.state")
 
-_NAME = "trio_gateway"
 _VERSION = 1
-_SECRET_BYTES = 32
-_SHORTEST_SECRET = 32  # characters
-
-
-def state_directory(configured: str | None, environ: Mapping[str, str]) -> Path:
-    """`state_dir`, else systemd's `$STATE_DIRECTORY`, else the folder of the XDG state directory."""
-    if configured is not None:
-        return Path(configured).expanduser()
-    if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-        return Path(given)
-    home = environ.get("XDG_STATE_HOME", "")
-    base = Path(home) if home.startswith("/") else Path(environ.get("HOME") or "/") / ".local" / "state"
-    return base / _NAME
 
 
 @frozen
@@ -79,66 +61,15 @@ class SavedState:
 
 
 @define(eq=False)
-class StateStore:
-    """The state folder. Without a `directory` nothing is kept.
+class StateStore(StateFolder):
+    """The state folder with what the API was told in it."""
 
-    It is taken hold of at the first use. `problem` says why nothing can be stored, None while all is well.
-    """
-
-    directory: Path | None
-    files: FileLayer = field(factory=RealFiles)
     aside: Aside = trio.to_thread.run_sync
-    problem: str | None = field(init=False, default=None)
-    _lock: int | None = field(init=False, default=None)
-    _held: bool = field(init=False, default=False)
-    _secret: str | None = field(init=False, default=None)
     _saving: trio.Lock = field(init=False, factory=trio.Lock)
 
-    # ---- holding the folder
-
-    def _hold(self) -> None:
-        if self._held:
-            return
-        self._held = True
-        if self.directory is None:
-            self.problem = "there is no state directory"
-            return
-        try:
-            make_folder(self.files, self.directory)
-            self._lock = self.files.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self.files.lock(self._lock)
-        except BlockingIOError:
-            self._give_up("another process uses it")
-        except OSError as error:
-            self._give_up(error.strerror or str(error))
-
-    def _give_up(self, reason: str) -> None:
-        self.problem = reason
-        log.warning(
-            "nothing can be stored: registrations are refused, a new secret is for this run only",
-            state_dir=str(self.directory),
-            reason=reason,
-        )
-
-    def _path(self, name: str) -> str:
-        return str(self._file(name))
-
-    def _file(self, name: str) -> Path:
-        assert self.directory is not None
-        return self.directory / name
-
-    def close(self) -> None:
-        """Let another process have the folder."""
-        if self._lock is None:
-            return
-        if self.problem is None:
-            with suppress(OSError):
-                self.files.unlink(self._path("addresses"))
-        self.files.close(self._lock)
-        self._lock = None
-        self.problem = "the store is closed"
-
-    # ---- what the API was told
+    def warn(self, event: str, **fields: object) -> None:
+        """See StateFolder."""
+        log.warning(event, **fields)
 
     def load(self) -> SavedState:
         """What was saved last; nothing where nothing was, or where it can't be read."""
@@ -151,18 +82,6 @@ class StateStore:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             self._give_up(f"registrations.json is not understood: {error}")
             return SavedState()
-
-    def _read(self, name: str) -> bytes | None:
-        if self.directory is None:
-            return None
-        try:
-            return read_file(self.files, self._file(name))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if self.problem is None:
-                self._give_up(f"{name}: {error.strerror or error}")
-            return None
 
     async def save(self, state: SavedState) -> None:
         """Make `state` what the next start finds, durably. Raises StorageFull; then nothing changed.
@@ -180,47 +99,6 @@ class StateStore:
             replace_file(self.files, self._file("registrations.json"), _encode(state))
         except OSError as error:
             raise StorageFull(cause=str(error)) from None
-
-    # ---- the secret
-
-    def secret(self) -> str:
-        """The secret that signs the gateway's own tokens: 64 hex digits, made once, mode 0600.
-
-        Where it can't be kept it lasts as long as this object.
-        """
-        if self._secret is None:
-            self._hold()
-            self._secret = self.kept_secret() or self._new_secret()
-        return self._secret
-
-    def kept_secret(self) -> str | None:
-        """The secret in the folder, if there is one. Takes no hold of the folder: for the command line."""
-        kept = (self._read("secret") or b"").decode("ascii", "replace").strip()
-        if kept and len(kept) < _SHORTEST_SECRET:
-            log.warning("the kept secret is too short to be safe and is replaced", path=self._path("secret"))
-        return kept if len(kept) >= _SHORTEST_SECRET else None
-
-    def _new_secret(self) -> str:
-        secret = secrets.token_hex(_SECRET_BYTES)
-        if self.problem is None:
-            try:
-                replace_file(self.files, self._file("secret"), secret.encode() + b"\n")
-            except OSError as error:
-                self._give_up(error.strerror or str(error))
-        return secret
-
-    # ---- where the gateway listens
-
-    def note_addresses(self, addresses: Iterable[str]) -> None:
-        """Leave a note of where the management API listens, so that the command line finds it."""
-        self._hold()
-        if self.problem is None:
-            with suppress(OSError):
-                replace_file(self.files, self._file("addresses"), "\n".join(addresses).encode() + b"\n")
-
-    def noted_addresses(self) -> tuple[str, ...]:
-        """Where the gateway that holds the folder listens; empty when there is no note. Takes no hold."""
-        return tuple((self._read("addresses") or b"").decode("utf-8", "replace").splitlines())
 
 
 # ---- the file ---------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ and lasts a minute. That there is none is no error yet: the gateway may take non
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -17,7 +16,7 @@ import click
 from attrs import field, frozen
 
 from trio_gateway.admin.tokens import Scope, issue, signing_secret
-from trio_gateway.background.state import StateStore, state_directory
+from trio_gateway.background.folder import StateFolder, state_directory
 from trio_gateway.cli.check import BAD_CONFIG, complain
 from trio_gateway.cli.token import user_name
 from trio_gateway.config.binds import TcpBind, UnixBind, parse_bind
@@ -25,7 +24,6 @@ from trio_gateway.config.load import load_config
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.config.search import find_config
 from trio_gateway.errors import ConfigError
-from trio_gateway.observe.logs import configure
 
 _LIFETIME = 60.0  # seconds that a token lasts
 _LEADING = ("", "state_dir", "admin", "server")  # the parts of a config that lead to its gateway; "" is all
@@ -55,9 +53,8 @@ def find(file: str | None, url: str | None, token: str | None, scope: Scope) -> 
     """
     if url and token:
         return Place((url,), token)
-    configure("text", "critical", sys.stderr)  # what can't be read is told in one line, by us
     config = _read(file)
-    store = StateStore(state_directory(config.state_dir, os.environ))
+    store = StateFolder(state_directory(config.state_dir, os.environ))
     urls = (url,) if url else _urls(store, config)
     if token or config.admin.auth == "none":
         return Place(urls, token)
@@ -83,7 +80,7 @@ def _read(file: str | None) -> GatewayConfig:
 # ---- the address ------------------------------------------------------------------------------------
 
 
-def _urls(store: StateStore, config: GatewayConfig) -> tuple[str, ...]:
+def _urls(store: StateFolder, config: GatewayConfig) -> tuple[str, ...]:
     """What the gateway noted, else what the config says; a port that the system chose says nothing."""
     found = [*_called(store.noted_addresses() or config.management_addresses)]
     if not found:
@@ -102,7 +99,7 @@ def _called(addresses: Iterable[str]) -> Iterable[str]:
 # ---- the key ----------------------------------------------------------------------------------------
 
 
-def _minted(store: StateStore, config: GatewayConfig, scope: Scope) -> str:
+def _minted(store: StateFolder, config: GatewayConfig, scope: Scope) -> str:
     assert config.admin.auth != "none"
     jwt = config.admin.auth.jwt
     if jwt.public_key_file or jwt.jwks_url:
@@ -112,7 +109,7 @@ def _minted(store: StateStore, config: GatewayConfig, scope: Scope) -> str:
     return issue(secret, jwt, subject=user_name(), scope=scope, ttl=_LIFETIME, now=now)
 
 
-def _kept_secret(store: StateStore) -> str:
+def _kept_secret(store: StateFolder) -> str:
     secret = store.kept_secret()
     if secret is None:
         reason = store.problem or "there is no secret"

@@ -9,8 +9,9 @@ import click
 import structlog
 import trio
 
+from trio_gateway.background.folder import state_directory
 from trio_gateway.background.notify import READY, notify
-from trio_gateway.background.state import StateStore, state_directory
+from trio_gateway.background.state import StateStore
 from trio_gateway.background.watcher import reload_on_hangup
 from trio_gateway.cli.check import BAD_CONFIG
 from trio_gateway.config.binds import address_text

@@ -11,7 +11,7 @@ from typing import cast
 import click
 
 from trio_gateway.admin.tokens import Scope, issue, signing_secret
-from trio_gateway.background.state import StateStore, state_directory
+from trio_gateway.background.folder import StateFolder, state_directory
 from trio_gateway.cli.check import BAD_CONFIG, complain
 from trio_gateway.config.load import load_config
 from trio_gateway.config.model import GatewayConfig, JwtConfig
@@ -87,7 +87,7 @@ def _rules(config: GatewayConfig) -> JwtConfig:
 
 
 def _secret(config: GatewayConfig, jwt: JwtConfig) -> bytes:
-    store = StateStore(state_directory(config.state_dir, os.environ))
+    store = StateFolder(state_directory(config.state_dir, os.environ))
     try:
         return signing_secret(jwt, lambda: _own_secret(store))
     except ConfigError as error:
@@ -96,7 +96,7 @@ def _secret(config: GatewayConfig, jwt: JwtConfig) -> bytes:
         store.close()
 
 
-def _own_secret(store: StateStore) -> str:
+def _own_secret(store: StateFolder) -> str:
     """The secret in the state directory, made if it is not there yet."""
     secret = store.kept_secret() or store.secret()
     if store.problem is not None:
