@@ -16,6 +16,7 @@ from tests.support.cancel import Moment, Strike
 from tests.support.client import RawClient, request
 from tests.support.gateway import World, world
 from tests.support.upstream import Script, Wire, answering
+from tests.support.websocket import accept, echo_and_close, shake_hands
 from trio_gateway.errors import ClientGone
 from trio_gateway.proxy.exchange import Exchange
 from trio_gateway.proxy.readiness import Readiness
@@ -62,6 +63,23 @@ async def failing_first(wire: Wire) -> None:
         await trio.sleep(0.2)
         await wire.reply()
         await slowly(wire)
+
+
+async def echoing(wire: Wire) -> None:
+    head = await wire.head()
+    if head.values(b"upgrade"):
+        await echo_and_close(await accept(wire, head))
+    else:
+        await wire.reply()
+
+
+async def converse(client: RawClient, world: World) -> None:
+    peer = await shake_hands(client.link, target=SUBJECT)
+    for _ in range(2):
+        await peer.send(b"hello")
+        await peer.message()
+    await peer.close(1000)
+    await peer.end()
 
 
 async def get(client: RawClient, world: World) -> None:
@@ -125,6 +143,7 @@ CASES = [
     Case("contended pool", slowly, contended, "pool: {max_connections: 1}"),
     Case("hanging connect", answering, unconnected, end="connect_timeout"),
     Case("half-open breaker", failing_first, probing, BREAKER),
+    Case("websocket", echoing, converse),
 ]
 
 
@@ -150,7 +169,7 @@ async def play(case: Case, n: int, moment: Moment, *, leave: bool) -> bool:
         deed = (lambda _: client.link.close()) if leave else cancel
         strike = Strike(here.gateway.runtime.in_flight, SUBJECT.encode(), n, moment, deed)
         trio.lowlevel.add_instrument(strike)
-        with contextlib.suppress(OSError, h11.RemoteProtocolError):
+        with contextlib.suppress(OSError, EOFError, h11.RemoteProtocolError):
             await case.client(client, here)
         trio.lowlevel.remove_instrument(strike)
         client.link.close()

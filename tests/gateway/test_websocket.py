@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 import trio.testing
 
+from tests.gateway.test_reload import reload
 from tests.support.frames import BINARY, CONTINUATION, PING, PONG, TEXT
-from tests.support.stage import Door, Stage
-from tests.support.websocket import Peer, accepting, echo, echo_and_close, open_websocket
+from tests.support.stage import USERS, Door, Stage
+from tests.support.upstream import Wire
+from tests.support.websocket import (
+    FIELDS,
+    Peer,
+    accept,
+    accepting,
+    echo,
+    echo_and_close,
+    handshake,
+    open_websocket,
+)
 
 SOON = 0.1
 
@@ -223,3 +235,98 @@ async def test_a_client_that_leaves_a_stalled_upstream_does_not_go_unseen(lane: 
         await trio.sleep(8)
         assert stage.open_upstream() == 0
         assert await stage.reasons() == ["client_gone"]
+
+
+# ---- while the gateway changes or stops -------------------------------------------------------------
+
+
+async def test_a_reload_leaves_open_websockets_alone(lane: Door) -> None:
+    """Of endpoints that stay, that change, and that go: they keep what they began with."""
+    gone = {"url": "http://backend.example/", "name": "gone"}
+    async with lane.stage(accepting(echo_and_close), others=[gone]) as stage:
+        targets = [USERS] * 100 + ["/orchestrator/gone"] * 100
+        clients = [await open_websocket(stage, target=target) for target in targets]
+        reload(stage, {"websocket": {"max_message_size": 10}, "timeout": 3})
+        await trio.sleep(400 / 2)
+        for client in clients:
+            await client.send(b"longer than ten bytes")
+            assert await client.message() == b"longer than ten bytes"
+        refused = await stage.fetch("GET", "/orchestrator/gone", *FIELDS)
+        assert refused.status == 404
+        late = await open_websocket(stage)
+        await late.send(b"longer than ten bytes")
+        assert (await late.goodbye() or (0,))[0] == 1009
+        for client in clients:
+            await client.close(1000)
+            assert await client.goodbye() == (1000, "")
+            client.link.close()
+
+
+async def test_a_stop_tells_both_sides_of_every_websocket(lane: Door) -> None:
+    """1001, spread over two seconds; then the gateway has nothing to wait for."""
+    upstreams: list[Peer] = []
+
+    async def note(peer: Peer) -> None:
+        upstreams.append(peer)
+        assert await peer.goodbye() == (1001, "shutting down")
+        await peer.close(1001)
+
+    told: list[float] = []
+
+    async def hear(client: Peer) -> None:
+        assert await client.goodbye() == (1001, "shutting down")
+        told.append(trio.current_time() - began)
+        await client.end()
+
+    async with lane.stage(accepting(note), shutdown={"delay": "1s", "drain": "20s"}) as stage:
+        clients = [await open_websocket(stage) for _ in range(20)]
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for client in clients:
+                nursery.start_soon(hear, client)
+            stage.gateway.stop()
+            await trio.sleep(0.5)
+            nursery.start_soon(hear, await open_websocket(stage))  # for the delay all goes on
+        assert told == pytest.approx([1 + n * 2 / 21 for n in range(21)], abs=0.05)
+        await stage.ended.wait()
+        assert trio.current_time() - began < 4
+        assert await stage.reasons() == ["shutting_down"] * 21
+        assert len(upstreams) == 21
+
+
+async def test_peers_that_never_answer_do_not_put_off_the_end(lane: Door) -> None:
+    """Nor one that stands in the middle of a frame."""
+    other = Other()
+    async with lane.stage(accepting(other), shutdown={"delay": 0, "drain": "3s"}) as stage:
+        client, upstream = await both(stage, other)
+        await client.link.send(b"\x82\xfe\x01\x00half")
+        await upstream.hear()
+        began = trio.current_time()
+        stage.gateway.stop()
+        await stage.ended.wait()
+        assert trio.current_time() - began <= 4
+        assert await stage.reasons() == ["shutting_down"]
+        assert await client.goodbye() == (1001, "shutting down")
+        assert await upstream.goodbye() is None
+
+
+async def test_a_handshake_behind_the_goodbyes_is_refused(lane: Door) -> None:
+    """What would be told to go the next moment is not let in."""
+    asked = trio.Event()
+
+    async def slow(wire: Wire) -> None:
+        head = await wire.head()
+        asked.set()
+        await trio.sleep(2)
+        await echo(await accept(wire, head))
+
+    async with lane.stage(slow, shutdown={"delay": 0, "drain": "10s"}) as stage:
+        client = await stage.world.client()
+        await client.send(handshake())
+        await asked.wait()
+        stage.gateway.stop()
+        answer = await client.answer()
+        assert answer.status == 503
+        assert b"shutting_down" in answer.body
+        client.link.close()
+        await stage.ended.wait()

@@ -18,8 +18,8 @@ from trio_gateway.proxy.inflight import InFlight
 
 Moment = Literal["asleep", "waking"]
 
-# The tasks that an exchange runs in: its connection's, and the one that uploads its body.
-_TASKS = ("Server._guard", "relay.upload")
+# The tasks that an exchange runs in: its connection's, and those that upload its body or relay its frames.
+_TASKS = ("Server._guard", "relay.upload", "Conversation._relay", "Conversation._part")
 
 
 @define(eq=False)

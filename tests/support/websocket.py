@@ -91,17 +91,21 @@ def accepting(handler: Handler, *fields: bytes, behind: bytes = b"") -> Script:
     """A backend that takes every handshake. `fields` are added to its 101, `behind` comes with it."""
 
     async def script(wire: Wire) -> None:
-        request = await wire.head()
-        (key,) = request.values(b"sec-websocket-key")
-        accept = b"Sec-WebSocket-Accept: " + generate_accept_token(key)
-        lines = [b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade", accept]
-        await wire.send(b"\r\n".join([*lines, *fields, b"", behind]))
-        peer = Peer(wire.link, is_client=False)
-        peer.request = request
-        peer.reader.feed(wire.trailing())
-        await handler(peer)
+        await handler(await accept(wire, await wire.head(), *fields, behind=behind))
 
     return script
+
+
+async def accept(wire: Wire, request: Received, *fields: bytes, behind: bytes = b"") -> Peer:
+    """Take a handshake."""
+    (key,) = request.values(b"sec-websocket-key")
+    answer = b"Sec-WebSocket-Accept: " + generate_accept_token(key)
+    lines = [b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade", answer]
+    await wire.send(b"\r\n".join([*lines, *fields, b"", behind]))
+    peer = Peer(wire.link, is_client=False)
+    peer.request = request
+    peer.reader.feed(wire.trailing())
+    return peer
 
 
 async def echo(peer: Peer) -> None:
@@ -126,14 +130,19 @@ async def echo_and_close(peer: Peer) -> None:
 
 
 async def open_websocket(stage: Stage, *fields: str, target: str = USERS, behind: bytes = b"") -> Peer:
-    """A client's WebSocket through the gateway. `behind` is sent along with its handshake."""
-    link = (await stage.world.client()).link
+    """A client's WebSocket through the gateway, on a connection of its own; see `shake_hands`."""
+    return await shake_hands((await stage.world.client()).link, *fields, target=target, behind=behind)
+
+
+async def shake_hands(link: Link, *fields: str, target: str = USERS, behind: bytes = b"") -> Peer:
+    """Open a WebSocket as its client. `behind` goes along with the handshake. Raises EOFError."""
     peer = Peer(link, is_client=True)
     await link.send(handshake(*fields, target=target) + behind)
     head = b""
     while b"\r\n\r\n" not in head:
         data = await link.receive()
-        assert data, head
+        if not data:
+            raise EOFError(head)
         head += data
     text, _, rest = head.partition(b"\r\n\r\n")
     peer.answer = _answer(text)
