@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.faults import fault, through
 from tests.support.upstream import Script, Upstream, Wire
 from trio_gateway.background.dial import MAX_ANSWER, Dial, ProbeFailed
 from trio_gateway.background.http_probe import HttpProbe
@@ -17,6 +18,8 @@ from trio_gateway.config.model import EndpointConfig, HealthCheckConfig
 from trio_gateway.domain.health import Check
 from trio_gateway.proxy.link import READ_SIZE, Link
 from trio_gateway.proxy.network import MemoryNetwork
+
+pytestmark = through("gateway")
 
 
 def check(url: str = "http://a.example/v1", path: str | None = "/health", **rules: Any) -> Check:
@@ -125,6 +128,7 @@ async def test_redirects_are_not_followed(location: bytes, autojump_clock: trio.
     assert asked == [b"/health"]
 
 
+@fault("H7")
 async def test_cookies_are_not_kept(autojump_clock: trio.testing.MockClock) -> None:
     """What a reply sets is not sent the next time."""
     cookies = []

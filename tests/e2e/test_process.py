@@ -18,9 +18,12 @@ import trio.lowlevel
 from tests.e2e.here import RealWorld, real_world
 from tests.e2e.started import GatewayProcess, backend, config, gateway_process, until
 from tests.support.client import Answer, request
+from tests.support.faults import fault, through
 from tests.support.h2client import H2Client, open_h2
 from tests.support.upstream import Wire, answering
 from trio_gateway.proxy.link import Link
+
+pytestmark = through("gateway")
 
 _PATH = "/orchestrator/users/x"
 _LAST_SECOND = 1.0  # what stopping may take beyond delay and drain
@@ -95,6 +98,7 @@ async def _mixed(world: RealWorld, number: int) -> None:
         await world.get(f"{_PATH}?{('reset', 'garbage', 'ok')[kind - 7]}")
 
 
+@fault("Z1")
 @linux
 @pytest.mark.parametrize("exchanges", [500, pytest.param(5_000, marks=pytest.mark.soak)])
 async def test_after_mixed_exchanges_descriptors_and_tasks_are_back_at_the_baseline(exchanges: int) -> None:
@@ -285,6 +289,7 @@ async def _occupy(gateway: GatewayProcess, nursery: trio.Nursery) -> list[Link]:
     return links
 
 
+@fault("S1")
 @pytest.mark.parametrize("stdout", ["read", "stuck"])
 async def test_a_stop_waits_for_nobody_beyond_its_grace(stdout: str, tmp_path: Path) -> None:
     """SIGTERM ends the process with 0 within delay + drain + 1 s, whoever never reads or never answers."""
@@ -330,6 +335,7 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert seconds < _LAST_SECOND + _BUSY
 
 
+@fault("S1")
 async def test_a_stop_lets_finish_what_began(tmp_path: Path) -> None:
     """A reply that is on its way when SIGTERM comes arrives whole, and the process does not wait longer."""
     release = trio.Event()

@@ -90,6 +90,32 @@ async def test_a_refused_connection_is_a_502_of_that_endpoint_alone(door: Door) 
         assert (await stage.get()).status == 200
 
 
+@fault("U1")
+async def test_a_name_that_nobody_knows_is_a_502_of_that_endpoint_alone(door: Door) -> None:
+    """The breaker counts, the access line says what the resolver said, and others are served."""
+    nowhere = {"url": "http://nowhere.example/", "name": "nowhere"}
+    async with door.stage(others=[nowhere]) as stage:
+        stage.network.unknown.add("nowhere.example")
+        assert (await stage.fetch("GET", "/orchestrator/nowhere")).status == 502
+        assert (await stage.get()).status == 200
+        assert stage.target("nowhere").breaker.failure_count == 1
+        assert "not known" in ((await stage.lines())[0].cause or "")
+
+
+@fault("U1")
+async def test_a_name_that_hangs_is_a_504_of_that_endpoint_alone(door: Door) -> None:
+    """At `timeouts.connect`; others are served meanwhile."""
+    hung = {"url": "http://hung.example/", "name": "hung", "timeouts": {"connect": 3}}
+    async with door.stage(others=[hung]) as stage:
+        stage.network.hang.add(("hung.example", 80))
+        began = trio.current_time()
+        call = await stage.open("GET", "/orchestrator/hung")
+        assert (await stage.get()).status == 200
+        assert trio.current_time() - began < 0.1
+        assert (await call.answer()).status == 504
+        assert trio.current_time() - began == pytest.approx(3, abs=0.05)
+
+
 # ---- truncations --------------------------------------------------------------------------------------
 
 CUTS = {

@@ -65,15 +65,21 @@ class Line:
 
 @define
 class StageNetwork(MemoryNetwork):
-    """Remembers the gateway's connections to its upstreams. With `tcp` clients come over loopback."""
+    """Remembers the gateway's connections to its upstreams. With `tcp` clients come over loopback.
+
+    Names in `unknown` can't be resolved.
+    """
 
     tcp: bool = False
+    unknown: set[str] = field(factory=set)
     upstream_links: list[Link] = field(factory=list)
 
     async def connect(self, host: str, port: int) -> Link:
         """See Network."""
         if (host, port) == GATEWAY and self.tcp:
             return await self._connect_tcp()
+        if host in self.unknown:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         link = await MemoryNetwork.connect(self, host, port)
         if (host, port) != GATEWAY:
             self.upstream_links.append(link)
