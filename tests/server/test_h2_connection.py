@@ -9,7 +9,15 @@ from h2.events import ConnectionTerminated, DataReceived, RemoteSettingsChanged,
 from h2.exceptions import DenialOfServiceError
 from h2.settings import SettingCodes
 from hpack import Encoder
-from hyperframe.frame import ContinuationFrame, Frame, HeadersFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    Frame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+)
 
 from trio_gateway.server.h2_connection import MAX_STREAMS, STREAM_WINDOW, ClientConnection, FloodAccount
 
@@ -145,6 +153,23 @@ def test_a_section_is_not_unpacked_beyond_a_length(length: int, taken: bool) -> 
     else:
         with pytest.raises(DenialOfServiceError):
             server.receive_data(data)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [PingFrame(0, b"12345678"), SettingsFrame(0), PriorityFrame(3), RstStreamFrame(1)],
+    ids=lambda frame: type(frame).__name__,
+)
+def test_a_flood_in_one_piece_is_not_read_to_its_end(frame: Frame) -> None:
+    """Thousands of frames may come in one read: what overdraws any account holds up nobody else meanwhile."""
+    client, server = opened()
+    client.send_headers(1, HEAD)
+    server.receive_data(client.data_to_send())
+    server.receive_data(frame.serialize() * 200)
+    before = server.frames
+    with pytest.raises(DenialOfServiceError):
+        server.receive_data(frame.serialize() * 5000)
+    assert server.frames == before + 201
 
 
 def test_the_account_is_overdrawn_by_a_burst() -> None:

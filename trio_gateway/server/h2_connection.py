@@ -16,7 +16,16 @@ from h2.exceptions import DenialOfServiceError
 from h2.settings import SettingCodes, Settings
 from h2.stream import H2Stream
 from hpack import Encoder
-from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame
+from hyperframe.frame import (
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+)
 
 STREAM_WINDOW = 256 * 1024
 MAX_STREAMS = 100
@@ -26,6 +35,8 @@ _CREDIT_STEP = 1024 * 1024
 _DEFAULT_WINDOW = 65_535
 _MAX_TABLE = 4096  # of our encoder, whose look-ups take time in proportion
 _LAST_STREAM = 2**31 - 1
+_BURST = 200  # frames that cost a peer nothing, at once
+_FREE_FRAMES = (PingFrame, PriorityFrame, RstStreamFrame, SettingsFrame)
 
 
 class ClientConnection(H2Connection):
@@ -65,6 +76,7 @@ class ClientConnection(H2Connection):
         del self.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]
         self.frames = 0  # whole ones that came; a field section over several counts as one
         self._uncredited = 0
+        self._free_frames = 0
 
     def initiate_connection(self) -> None:
         """Send our settings and open the connection's window."""
@@ -92,8 +104,17 @@ class ClientConnection(H2Connection):
         stream._initialize_content_length = _leave_lengths  # type: ignore[method-assign]
         return stream
 
+    def receive_data(self, data: Any) -> list[Event]:
+        """See H2Connection. A flood that one call would overdraw the account with is not read to its end."""
+        self._free_frames = 0
+        return super().receive_data(data)
+
     def _receive_frame(self, frame: Frame) -> list[Event]:
         self.frames += 1
+        if isinstance(frame, _FREE_FRAMES):
+            self._free_frames += 1
+            if self._free_frames > _BURST:
+                raise DenialOfServiceError("too many frames that cost nothing")
         return super()._receive_frame(frame)
 
     def _receive_headers_frame(self, frame: HeadersFrame) -> tuple[list[Frame], list[Event]]:
@@ -133,7 +154,7 @@ class FloodAccount:
 
     __slots__ = ("_balance", "_burst", "_rate", "_since")
 
-    def __init__(self, now: float, burst: int = 200, rate: float = 20.0) -> None:
+    def __init__(self, now: float, burst: int = _BURST, rate: float = 20.0) -> None:
         self._burst = burst
         self._rate = rate
         self._balance = float(burst)
