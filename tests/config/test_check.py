@@ -66,10 +66,6 @@ WRONG = [
         "2:35: endpoints[0].tls: applies to https urls only",
     ),
     (
-        f"{ENDPOINT}circuit_breaker: {{fallback_strategy: redirect}}",
-        "4:42: endpoints[0].circuit_breaker.fallback_strategy: `redirect` needs redirect_url",
-    ),
-    (
         f"{ENDPOINT}circuit_breaker: {{failure_rate_threshold: 50, sliding_window: {{size: 10}}}}",
         "4:22: endpoints[0].circuit_breaker.minimum_number_of_calls: is more than the sliding window"
         " holds (10): the rate would never be judged",
@@ -165,6 +161,13 @@ def test_a_config_built_in_code_can_be_checked() -> None:
         ),
         ("endpoints: [{url: http://a, match: {prefix: /}}]", []),
         (f"{ENDPOINT}methods: []", ["4:14: endpoints[0].methods: is empty: every request gets 405"]),
+        (
+            f"{ENDPOINT}circuit_breaker: {{fallback_strategy: redirect}}",
+            [
+                "4:42: endpoints[0].circuit_breaker.fallback_strategy: `redirect` without redirect_url"
+                " answers as `error_response`"
+            ],
+        ),
     ],
 )
 def test_what_does_nothing_is_told(text: str, told: list[str]) -> None:

@@ -24,21 +24,34 @@ endpoints:
     version: "v1"
     methods: ["GET", "POST"]
     auth_type: "bearer"
+    disabled: false
     health_check_path: "/health"
     timeout: 30
+    description: "Users of the shop"
   - url: "http://127.0.0.1:9002/base"
     name: "orders"
     methods: ["GET"]
   - url: "http://127.0.0.1:9003/"
     name: "legacy"
     disabled: true
-health_check: {enabled: true, interval: 5, timeout: 1}
+circuit_breaker:
+  failure_threshold: 4
+  reset_timeout: 30
+  half_open_max_calls: 2
+  fallback_strategy: "default_response"
+  fallback_response: {message: "later", retry: true, since: 1.5, items: [1, null]}
+health_check:
+  enabled: true
+  interval: 5
+  timeout: 1
+  unhealthy_threshold: 4
+  healthy_threshold: 1
 log_level: "WARNING"
 """
 
 
 def test_a_file_of_the_old_gateway_loads_unchanged() -> None:
-    """Its keys mean what they meant, and there is nothing to say about them."""
+    """Every key that it documented means what it meant, and there is nothing to say about them."""
     config = good(OLD_FILE)
     users, orders, legacy = config.endpoints
     assert (users.id, users.version, users.methods, users.auth_type) == (
@@ -49,7 +62,14 @@ def test_a_file_of_the_old_gateway_loads_unchanged() -> None:
     )
     assert (users.health_check_path, users.timeout) == ("/health", 30.0)
     assert (orders.url, legacy.disabled) == ("http://127.0.0.1:9002/base", True)
-    assert config.health_check == HealthCheckConfig(interval=5.0, timeout=1.0)
+    assert users.description == "Users of the shop"
+    breaker = config.circuit_breaker
+    assert (breaker.failure_threshold, breaker.reset_timeout, breaker.half_open_max_calls) == (4, 30.0, 2)
+    assert breaker.fallback_strategy == "default_response"
+    assert breaker.fallback_response == {"message": "later", "retry": True, "since": 1.5, "items": [1, None]}
+    assert config.health_check == HealthCheckConfig(
+        interval=5.0, timeout=1.0, unhealthy_threshold=4, healthy_threshold=1
+    )
     assert users.health_check is config.health_check
     assert config.log_level == "WARNING"
     assert warnings(OLD_FILE) == []

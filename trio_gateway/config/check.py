@@ -45,7 +45,7 @@ def check(config: GatewayConfig, positions: Positions | None = None) -> list[Pro
 def advise(config: GatewayConfig, positions: Positions | None = None) -> list[Problem]:
     """What `config` says that does nothing: keys that wait, endpoints that nobody can reach."""
     positions = positions or Positions()
-    return _problems(positions, _unreachable(config))
+    return _problems(positions, (*_unreachable(config), *_nowhere(config)))
 
 
 def _problems(positions: Positions, findings: Iterable[Finding]) -> list[Problem]:
@@ -197,12 +197,6 @@ def _client_certificate(endpoint: EndpointConfig) -> Iterator[Finding]:
         yield ("tls", "key"), "needs tls.cert"
 
 
-def _fallback(endpoint: EndpointConfig) -> Iterator[Finding]:
-    breaker = endpoint.circuit_breaker
-    if breaker.fallback_strategy == "redirect" and breaker.redirect_url is None:
-        yield ("circuit_breaker", "fallback_strategy"), "`redirect` needs redirect_url"
-
-
 def _rate_mode(endpoint: EndpointConfig) -> Iterator[Finding]:
     breaker = endpoint.circuit_breaker
     window = breaker.sliding_window
@@ -227,7 +221,6 @@ def _header_names(endpoint: EndpointConfig) -> Iterator[Finding]:
 _ENDPOINT_RULES: tuple[Callable[[EndpointConfig], Iterator[Finding]], ...] = (
     _credentials,
     _client_certificate,
-    _fallback,
     _rate_mode,
     _header_names,
 )
@@ -242,3 +235,12 @@ def _unreachable(config: GatewayConfig) -> Iterator[Finding]:
             yield ("endpoints", index), "has no route: give it a name or a match.prefix"
         if not endpoint.methods:
             yield ("endpoints", index, "methods"), "is empty: every request gets 405"
+
+
+def _nowhere(config: GatewayConfig) -> Iterator[Finding]:
+    """The old gateway took `redirect` without a url, and answered as `error_response` does."""
+    for index, endpoint in enumerate(config.endpoints):
+        breaker = endpoint.circuit_breaker
+        if breaker.fallback_strategy == "redirect" and breaker.redirect_url is None:
+            path = ("endpoints", index, "circuit_breaker", "fallback_strategy")
+            yield path, "`redirect` without redirect_url answers as `error_response`"
