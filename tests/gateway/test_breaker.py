@@ -156,8 +156,8 @@ async def test_half_open_admits_exactly_its_probes(door: Door, probes: int) -> N
         calls = await together(stage, 100)
         assert len(moody.seen) - before == probes
         assert stage.target().breaker.half_open_calls == probes
-        answers = [(await call.answer()).status for call in calls[probes:]]
-        assert answers == [503] * (100 - probes)
+        answers = sorted([(await call.answer()).status for call in calls])  # who comes first is chance
+        assert answers == [503] * (100 - probes) + [504] * probes
 
 
 @fault("S6")
