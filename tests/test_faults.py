@@ -34,6 +34,7 @@ class Row:
 
 NO_CODINGS = "HTTP/2 has no Transfer-Encoding; a field of that name is D3"
 NO_LINES = "HTTP/2 has no lines; line breaks in its fields are D1"
+NO_SOCKETS = "over HTTP/2 extended CONNECT is refused: L4"
 OWN = "what HTTP/2 alone can say"
 
 ROWS = {
@@ -88,6 +89,14 @@ ROWS = {
     "D7": Row(
         "a stalled stream and its neighbour", "the neighbour is served, the stalled one freed", H2, OWN
     ),
+    # ---- WebSockets
+    "W1": Row(
+        "247 cases to an independent echo server", "none fails that passes without us", LANE, NO_SOCKETS
+    ),
+    "W2": Row("closes with a code, losses without", "code and reason pass; 1001, 1011", LANE, NO_SOCKETS),
+    "W4": Row("subprotocols", "the upstream's choice or none; an unknown one is 502", LANE, NO_SOCKETS),
+    "W5": Row("empty, fragmented and too large messages", "exact; 1009", LANE, NO_SOCKETS),
+    "W6": Row("a reader that stalls", "the speaker waits, memory bounded", LANE, NO_SOCKETS),
     # ---- meaning
     "M1": Row("spellings of another route", "400 or that route's own gates"),
     "M2": Row("preflights; redirects of a backend to itself", "as configured"),

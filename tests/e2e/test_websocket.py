@@ -21,7 +21,10 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from tests.e2e.started import GatewayProcess, gateway_process, until
+from tests.support.faults import fault, through
 from tests.support.websocket import Peer, shake_hands
+
+pytestmark = through("lane")
 
 HERE = Path(__file__).parent
 CONFIG = """
@@ -108,6 +111,7 @@ async def compare(
         await until(lambda: len(process.lines()) >= 2 * cases)
 
 
+@fault("W1")
 async def test_no_case_fails_that_passes_without_the_gateway(servers: Servers, tmp_path: Path) -> None:
     """Framing, pings, fragments, UTF-8, closing: 247 cases; and one of each kind of compression."""
     await compare(servers, tmp_path, 247, "*", "-9.*", "-12.*", "-13.*")
@@ -147,6 +151,7 @@ async def test_compression_is_agreed_end_to_end(servers: Servers, tmp_path: Path
             assert 100 < line["bytes_out"] < len(text)
 
 
+@fault("W4")
 async def test_subprotocols_are_chosen_by_the_backend(servers: Servers, tmp_path: Path) -> None:
     """One of the offered ones, or none."""
 
@@ -160,6 +165,7 @@ async def test_subprotocols_are_chosen_by_the_backend(servers: Servers, tmp_path
         assert await trio.to_thread.run_sync(chosen, to) is None
 
 
+@fault("W2")
 async def test_codes_and_refusals_reach_the_client(servers: Servers, tmp_path: Path) -> None:
     """A backend's close code and reason, its refusal with fields and body, and our own 1009."""
 

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from tests.support.client import request
+from tests.support.faults import fault
 from tests.support.frames import frame
 from tests.support.stage import USERS, Door, recording, silent
 from tests.support.upstream import Received, Wire
@@ -121,6 +122,7 @@ BAD = {
 }
 
 
+@fault("W4")
 @pytest.mark.parametrize("fields", BAD.values(), ids=BAD)
 async def test_a_bad_101_is_502_before_the_client_is_upgraded(lane: Door, fields: bytes) -> None:
     """The client learns of no upgrade, the connection is dropped, and the breaker counts it."""

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from tests.gateway.test_reload import reload
+from tests.support.faults import fault
 from tests.support.frames import BINARY, CONTINUATION, PING, PONG, TEXT
 from tests.support.stage import USERS, Door, Stage
 from tests.support.upstream import Wire
@@ -49,6 +50,7 @@ async def both(stage: Stage, other: Other, *fields: str) -> tuple[Peer, Peer]:
 # ---- what passes ------------------------------------------------------------------------------------
 
 
+@fault("W5")
 async def test_messages_pass_both_ways(lane: Door) -> None:
     """Text, binary, empty ones, fragments, and sizes of each encoding come back as they went."""
     async with lane.stage(accepting(echo_and_close)) as stage:
@@ -116,6 +118,7 @@ async def test_a_connection_carries_nothing_behind_a_websocket(lane: Door) -> No
 # ---- goodbyes ---------------------------------------------------------------------------------------
 
 
+@fault("W2")
 async def test_goodbyes_pass_with_code_and_reason(lane: Door) -> None:
     """Whoever begins, the other hears it and its answer comes back."""
     for code, reason in ((1000, b""), (4001, b"try later"), (None, b""), (1011, b"oops")):
@@ -166,6 +169,7 @@ async def test_a_goodbye_without_an_answer_is_answered_by_us(lane: Door) -> None
 # ---- departures -------------------------------------------------------------------------------------
 
 
+@fault("W2")
 async def test_an_upstream_that_vanishes_is_1011(lane: Door) -> None:
     """1006 stands for it in no frame; the breaker counts one more failure."""
     other = Other()
@@ -191,6 +195,7 @@ async def test_an_upstream_that_vanishes_inside_a_frame_is_a_cut(lane: Door) -> 
         assert await stage.reasons() == ["upstream_truncated"]
 
 
+@fault("W2")
 async def test_a_client_that_vanishes_is_1001(lane: Door) -> None:
     """The upstream hears it at once, and its connection ends; that is nobody's failure."""
     other = Other()

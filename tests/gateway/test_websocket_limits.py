@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from tests.gateway.test_websocket import Other, both
+from tests.support.faults import fault
 from tests.support.frames import BINARY, CONTINUATION, frame
 from tests.support.stage import Door
 from tests.support.websocket import Peer, accepting, echo, open_websocket
@@ -93,6 +94,7 @@ async def test_compression_marks_frames_only_where_it_was_agreed(lane: Door) -> 
 # ---- sizes ------------------------------------------------------------------------------------------
 
 
+@fault("W5")
 @pytest.mark.parametrize("fragments", [1, 8])
 @pytest.mark.parametrize("speaker", ["client", "upstream"])
 async def test_a_message_too_big_is_1009_for_both(lane: Door, speaker: str, fragments: int) -> None:
@@ -115,6 +117,7 @@ async def test_a_message_too_big_is_1009_for_both(lane: Door, speaker: str, frag
         assert await stage.reasons() == [f"{speaker}_violation"]
 
 
+@fault("W5")
 async def test_the_largest_message_of_the_default_passes(lane: Door) -> None:
     """16 MiB do, and a header that promises more is enough to be refused."""
     other = Other()
@@ -185,6 +188,7 @@ async def until_held(peer: Peer, piece: bytes) -> int:
             return taken
 
 
+@fault("W6")
 @pytest.mark.parametrize("speaker", ["client", "upstream"])
 async def test_a_reader_that_stalls_stalls_the_speaker(lane: Door, speaker: str) -> None:
     """What is not taken is not read: kernel buffers and one piece are all there is between them."""
