@@ -1,7 +1,8 @@
 """Request heads (RFC 9112 2-3): found in the byte stream, parsed by llhttp, then judged by us.
 
 llhttp is strict about syntax; what it lets pass and a gateway must not is refused here: odd versions,
-Host, transfer codings, expectations. Every refusal is the error that answers it.
+Host, transfer codings, expectations. Every refusal is the error that answers it. Plain heads, as nearly
+all are, take the shortcut of `wire.plain`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from trio_gateway.errors import (
     UriTooLong,
     VersionNotSupported,
 )
+from trio_gateway.wire.plain import fields_of, plain_head
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -31,6 +33,9 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 _LENGTHS_OF_FRAMING = frozenset(
     map(len, (b"host", b"expect", b"connection", b"content-length", b"transfer-encoding"))
+)
+_plain = plain_head(
+    rb"(GET|POST|HEAD|PUT|DELETE|PATCH|OPTIONS) (/[!-~]*+) HTTP/1\.1", rb"transfer-encoding|upgrade"
 )
 _VERSIONS = {b"1.1\r\n": b"1.1", b"1.0\r\n": b"1.0"}
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -106,6 +111,22 @@ def _check_line(data: bytes | bytearray, limits: Limits) -> None:
 
 def parse_request(head: bytes, limits: Limits) -> RequestHead:
     """Parse one whole head, its empty line included. Raises the error that answers a bad one."""
+    found = _plain(head)
+    if found is None:
+        request = parse_by_llhttp(head)
+    else:
+        method, target, fields = found.groups()
+        request = RequestHead(method, target, b"1.1", fields_of(fields), False, True)
+    if len(request.target) > limits.target:
+        raise UriTooLong
+    if len(request.headers) > limits.fields:
+        raise HeadTooLarge("Too many header fields")
+    _read_fields(request)
+    return request
+
+
+def parse_by_llhttp(head: bytes) -> RequestHead:
+    """Parse a head of any shape, its fields not yet read."""
     collector = _Collector()
     parser = httptools.HttpRequestParser(collector)
     upgrade = False
@@ -120,16 +141,8 @@ def parse_request(head: bytes, limits: Limits) -> RequestHead:
     version = _VERSIONS.get(head[len(line) - 2 : len(line) + 3])
     if version is None or not head.startswith(line):  # HTTP/2.0, more than one space, RTSP and its like
         raise _wrong_version(head)
-    if len(target) > limits.target:
-        raise UriTooLong
-    headers = collector.headers
-    if len(headers) > limits.fields:
-        raise HeadTooLarge("Too many header fields")
-    if trailing_space(head):
-        headers = stripped(headers)
-    request = RequestHead(method, target, version, headers, upgrade, version == b"1.1")
-    _read_fields(request)
-    return request
+    headers = stripped(collector.headers) if trailing_space(head) else collector.headers
+    return RequestHead(method, target, version, headers, upgrade, version == b"1.1")
 
 
 def trailing_space(head: bytes) -> bool:
@@ -157,6 +170,8 @@ def _read_fields(request: RequestHead) -> None:
         elif length == 10 and name.lower() == b"connection":
             _read_connection(request, value)
         elif length == 14 and name.lower() == b"content-length":
+            if request.length is not None:
+                raise BadRequest("Two Content-Length fields")
             request.length = _content_length(value)
         elif length == 17 and name.lower() == b"transfer-encoding":
             _read_codings(request, value)

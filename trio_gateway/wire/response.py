@@ -1,4 +1,5 @@
-"""Response heads of upstreams (RFC 9112 4, 6.3): parsed by llhttp, judged by us.
+"""Response heads of upstreams (RFC 9112 4, 6.3): parsed by llhttp or, plain ones, by `wire.plain`'s
+shortcut, and judged by us.
 
 The one thing that must never go wrong is where a reply ends: `framing` says it, for the request's
 method, the status and the fields together.
@@ -13,6 +14,7 @@ import httptools
 from attrs import define
 
 from trio_gateway.errors import BadUpstreamReply
+from trio_gateway.wire.plain import fields_of, plain_head
 from trio_gateway.wire.request import END_OF_HEAD, RawHeaders, stripped, trailing_space
 
 MAX_HEAD = 64 * 1024
@@ -21,6 +23,7 @@ MAX_FIELDS = 200
 _LENGTHS_OF_FRAMING = frozenset(
     map(len, (b"connection", b"keep-alive", b"content-length", b"transfer-encoding"))
 )
+_plain = plain_head(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([\t -~\x80-\xff]*+)", rb"upgrade")
 _VERSIONS = {b"HTTP/1.1 ": b"1.1", b"HTTP/1.0 ": b"1.0"}
 _REASON = re.compile(rb"[\t \x21-\x7e\x80-\xff]*")
 _KEEP_ALIVE = re.compile(rb"(?i)(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,9})")
@@ -84,6 +87,20 @@ def find_response_head(data: bytes | bytearray, searched: int) -> int:
 
 def parse_response(head: bytes, method: bytes) -> ResponseHead:
     """Parse one whole head, its empty line included. Raises `BadUpstreamReply`."""
+    found = _plain(head)
+    if found is None:
+        reply = parse_by_llhttp(head)
+    else:
+        status, reason, fields = found.groups()
+        reply = ResponseHead(int(status), reason, b"1.1", fields_of(fields))
+    if len(reply.headers) > MAX_FIELDS:
+        raise BadUpstreamReply(cause="too many reply fields")
+    _read_fields(reply, method)
+    return reply
+
+
+def parse_by_llhttp(head: bytes) -> ResponseHead:
+    """Parse a head of any shape, its fields not yet read."""
     collector = _Collector()
     parser = httptools.HttpResponseParser(collector)
     try:
@@ -96,15 +113,9 @@ def parse_response(head: bytes, method: bytes) -> ResponseHead:
     status: int = parser.get_status_code()
     if version is None or not 100 <= status <= 599:
         raise BadUpstreamReply(cause=f"version or status not understood: {head[:12]!r}")
-    headers = collector.headers
-    if len(headers) > MAX_FIELDS:
-        raise BadUpstreamReply(cause="too many reply fields")
-    if trailing_space(head):
-        headers = stripped(headers)
+    headers = stripped(collector.headers) if trailing_space(head) else collector.headers
     reason = collector.reason if _REASON.fullmatch(collector.reason) else b""
-    reply = ResponseHead(status, reason, version, headers)
-    _read_fields(reply, method)
-    return reply
+    return ResponseHead(status, reason, version, headers)
 
 
 def _read_fields(reply: ResponseHead, method: bytes) -> None:
@@ -115,6 +126,8 @@ def _read_fields(reply: ResponseHead, method: bytes) -> None:
         if length not in _LENGTHS_OF_FRAMING:
             continue
         if length == 14 and name.lower() == b"content-length":
+            if reply.length is not None:
+                raise BadUpstreamReply(cause="two lengths")
             reply.length = _content_length(value)
         elif length == 10:
             lower = name.lower()
@@ -126,6 +139,8 @@ def _read_fields(reply: ResponseHead, method: bytes) -> None:
             if value.lower() != b"chunked" or chunked or reply.version == b"1.0":
                 raise BadUpstreamReply(cause="transfer coding not understood")
             chunked = True
+    if chunked and reply.length is not None:
+        raise BadUpstreamReply(cause="a length and a transfer coding")
     _frame(reply, method, chunked)
     reply.keep_alive = not closes and reply.framing is not Framing.UNTIL_CLOSE
 
