@@ -11,13 +11,13 @@ Names with underscores that look like a name we act on are dropped: CGI and WSGI
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain
 
 from trio_gateway.config.model import HeadersConfig
+from trio_gateway.domain.chance import hex_digits
 from trio_gateway.domain.fields import (
     PSEUDONYM,
     Changes,
@@ -296,17 +296,12 @@ def _rewritten(
 # ---- under which id ----------------------------------------------------------------------------------
 
 
-_random = bytearray()  # drawn in blocks: a system call per request would show
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def _uuid4() -> bytes:
-    if not _random:
-        _random.extend(os.urandom(4096))
-    digits = _random[-16:].hex()
-    del _random[-16:]
-    variant = "89ab"[int(digits[16], 16) & 3]
-    text = f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-    return text.encode()
+    n = hex_digits(32)
+    return f"{n[:8]}-{n[8:12]}-4{n[13:16]}-{_VARIANTS[n[16]]}{n[17:20]}-{n[20:]}".encode()
 
 
 def request_id(inbound: bytes | None, trust: bool, fresh: Callable[[], bytes] = _uuid4) -> bytes:

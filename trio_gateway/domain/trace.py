@@ -9,8 +9,8 @@ of it, and backends that follow their caller's decision would otherwise record n
 from __future__ import annotations
 
 import re
-from random import getrandbits
 
+from trio_gateway.domain.chance import hex_digits
 from trio_gateway.domain.fields import RawHeaders
 
 FIELDS = frozenset((b"traceparent", b"tracestate"))
@@ -28,9 +28,13 @@ def context_of(headers: RawHeaders) -> bytes:
 
 def new_context() -> bytes:
     """A `traceparent` that begins a trace."""
-    return b"00-%032x-%016x-01" % (getrandbits(128), getrandbits(64))
+    digits = hex_digits(48)
+    return f"00-{digits[:32]}-{digits[32:]}-01".encode()
 
 
 def ids_of(context: bytes) -> tuple[str, str] | tuple[None, None]:
     """The trace id and the span id of a context; nothing for b""."""
-    return (context[3:35].decode(), context[36:52].decode()) if context else (None, None)
+    if not context:
+        return None, None
+    text = context.decode()
+    return text[3:35], text[36:52]

@@ -43,6 +43,7 @@ _SLICE: Final = 64  # lines: 0.2 ms of the loop's time at most
 _LARGE_SLICE: Final = 256  # while half of the queue or more is waiting: late is better than lost
 _INTERVAL: Final = 0.1  # seconds between two looks at the queue
 _PAUSE: Final = 0.0005  # seconds; sleep(0) is over before the loop's thread has woken up
+_MILLISECONDS: Final = tuple(f".{number:03d}Z" for number in range(1000))
 _UNSAFE_IN_QUOTES = re.compile(r'[\x00-\x1f"\\\x7f]')
 
 
@@ -72,7 +73,7 @@ class _Line(msgspec.Struct, gc=False, omit_defaults=True):
 def _text(value: Text) -> str | None:
     """ASCII text; other bytes become backslash escapes. Control characters are the format's business."""
     if value.__class__ is bytes:
-        return value.decode("ascii", "backslashreplace")
+        return value.decode() if value.isascii() else value.decode("ascii", "backslashreplace")
     if value is None or value.isascii():
         return value  # type: ignore[return-value]
     return value.encode("ascii", "backslashreplace").decode()  # type: ignore[union-attr]
@@ -104,7 +105,7 @@ class LineFormatter:
         if known != second:
             prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = (second, prefix)
-        return f"{prefix}.{int((wall_time - second) * 1000):03d}Z"
+        return prefix + _MILLISECONDS[int((wall_time - second) * 1000)]
 
     def json(self, record: Record) -> bytes:
         """One JSON object and a newline."""
@@ -123,7 +124,7 @@ class LineFormatter:
             status,
             bytes_in,
             bytes_out,
-            round(duration, 6),
+            int(duration * 1_000_000 + 0.5) / 1_000_000,  # rounding costs ten times as much
             attempts,
             reason,
             door,
