@@ -44,7 +44,19 @@ class Way:
     that a close frame went to it: nothing may follow.
     """
 
-    __slots__ = ("_scope", "_sink", "_source", "broken", "cause", "done", "heard", "moved", "scanner", "told")
+    __slots__ = (
+        "_deserted",
+        "_scope",
+        "_sink",
+        "_source",
+        "broken",
+        "cause",
+        "done",
+        "heard",
+        "moved",
+        "scanner",
+        "told",
+    )
 
     def __init__(self, source: Link, sink: Link, scanner: FrameScanner) -> None:
         self._source = source
@@ -53,6 +65,7 @@ class Way:
         self.scanner = scanner
         self.moved = 0
         self.heard = trio.current_time()
+        self._deserted = False
         self.broken = False
         self.told = False
         self.done = False
@@ -94,6 +107,8 @@ class Way:
     async def _push(self, data: bytes) -> None:
         self.broken = True  # until the kernel has all of it
         if rest := self._sink.send_nowait(data):
+            if self._deserted:
+                self.hurry()
             self._sink.begin_message(None)
             await self._sink.send_rest(rest)
         self.moved += len(data)
@@ -106,6 +121,12 @@ class Way:
             self.hurry()
         else:
             self._scope.cancel()
+
+    def source_left(self) -> None:
+        """Nobody waits for long any more to have the source's last bytes taken."""
+        self._deserted = True
+        if self.broken:
+            self.hurry()
 
     def hurry(self) -> None:
         """End within CLOSE_WAIT."""
@@ -192,9 +213,8 @@ class Conversation:
         self.end(ShuttingDown(), GOING_AWAY, "shutting down")
 
     def departed(self) -> None:
-        """The client left. While its bytes are read that shows by itself, behind the last of them."""
-        if self.up.broken:  # they are not: the upstream takes none
-            self.up.hurry()
+        """The client left. That shows by itself, behind its last bytes, unless the upstream takes none."""
+        self.up.source_left()
 
     async def _watch(self) -> None:
         """End what is silent, or lasts too long."""
