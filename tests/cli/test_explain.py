@@ -139,3 +139,30 @@ def test_an_explanation_without_a_route_is_still_a_text() -> None:
         "          host h, from ::1",
         "          a fits",
     ]
+
+
+def test_a_ws_url_asks_for_a_websocket(call: Call) -> None:
+    """Its handshake is judged by a gate of its own, and goes upstream as one."""
+    result = call("explain", "GET", "wss://gateway.example/orchestrator/users/live", "-c", "gateway.yaml")
+    assert result.exit_code == 0
+    told = result.stdout
+    assert "          websocket passes\n" in told
+    assert "sends     GET http://backend:8080/v1/live\n" in told
+    for line in (
+        "Sec-WebSocket-Version: 13",
+        "X-Forwarded-Proto: https",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+    ):
+        assert f"          {line}\n" in told
+
+
+def test_a_websocket_may_be_refused(call: Call) -> None:
+    """Where they are disabled, or the handshake is of another version."""
+    Path("gateway.yaml").write_text("websocket: {enabled: false}\n" + CONFIG)
+    result = call("explain", "GET", "ws://a/orchestrator/users", "-c", "gateway.yaml")
+    assert (result.exit_code, result.stdout.splitlines()[-1].split(":")[0]) == (
+        1,
+        "answers   403 websocket_disabled",
+    )
+    assert "          websocket refuses with 403\n" in result.stdout

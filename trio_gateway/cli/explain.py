@@ -19,7 +19,14 @@ from trio_gateway.errors import ConfigError
 NOT_FORWARDED = 1
 
 _URL = re.compile(
-    r"(?:(?P<scheme>https?)://(?P<authority>[^/?#]+)(?=[/?#]|$)|(?=/))(?P<target>[^#]*)(?:#.*)?", re.I | re.S
+    r"(?:(?P<scheme>https?|wss?)://(?P<authority>[^/?#]+)(?=[/?#]|$)|(?=/))(?P<target>[^#]*)(?:#.*)?",
+    re.I | re.S,
+)
+_HANDSHAKE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",  # RFC 6455 1.3
+    "Sec-WebSocket-Version: 13",
 )
 _LAYERS = {
     "guarded": "the circuit breaker admits it, or its fallback answers",
@@ -46,8 +53,9 @@ def command(
 ) -> None:
     """Show what would become of METHOD URL, as a gateway that has just started would see it.
 
-    URL is a path (/orchestrator/users/7?a=1) or a whole url. Nothing is sent. Exits with 0 when the
-    request would be forwarded, with 1 when the gateway would answer it by itself.
+    URL is a path (/orchestrator/users/7?a=1) or a whole url; one that begins with ws: or wss: asks for a
+    WebSocket. Nothing is sent. Exits with 0 when the request would be forwarded, with 1 when the gateway
+    would answer it by itself.
     """
     asked = question(method, url, headers, peer)
     loaded = load_config(find_config(file, os.environ)[0])
@@ -67,7 +75,7 @@ def question(method: str, url: str, headers: tuple[str, ...], peer: str) -> Ques
     """The request's head as a client would send it. Raises UsageError for what no client could mean."""
     parts = _URL.fullmatch(url)
     if parts is None:
-        raise click.BadParameter("give a path that begins with /, or an http url", param_hint="URL")
+        raise click.BadParameter("give a path that begins with /, or an http or ws url", param_hint="URL")
     scheme, authority, target = parts["scheme"] or "http", parts["authority"] or "localhost", parts["target"]
     if not target.startswith("/"):
         target = f"/{target}"
@@ -76,9 +84,11 @@ def question(method: str, url: str, headers: tuple[str, ...], peer: str) -> Ques
     except ValueError:
         raise click.BadParameter("is no address", param_hint="--from") from None
     lines = [f"{method} {target} HTTP/1.1", *(_field(header) for header in headers)]
+    if scheme.lower() in ("ws", "wss"):
+        lines += _HANDSHAKE
     if not any(line.lower().startswith("host:") for line in lines):
         lines.insert(1, f"Host: {authority}")
-    return Question("\r\n".join([*lines, "", ""]).encode(), address, scheme.lower() == "https")
+    return Question("\r\n".join([*lines, "", ""]).encode(), address, scheme.lower() in ("https", "wss"))
 
 
 def _field(header: str) -> str:

@@ -27,10 +27,13 @@ from trio_gateway.errors import GatewayError, RouteNotFound
 from trio_gateway.proxy.compile import Endpoint, Gate
 from trio_gateway.proxy.exchange import Exchange, Handler, ReplyWriter
 from trio_gateway.proxy.forward import Attempt
+from trio_gateway.proxy.handshake import Handshake
 from trio_gateway.proxy.network import MemoryNetwork
 from trio_gateway.proxy.plan import Plan
 from trio_gateway.proxy.runtime import Runtime
+from trio_gateway.proxy.websocket import offer_of
 from trio_gateway.server.h1 import NoBody
+from trio_gateway.wire.handshake import UPGRADE, asks_for_websocket
 from trio_gateway.wire.request import RequestHead, parse_request
 
 _NEW_ID = b"<a new id>"
@@ -151,12 +154,17 @@ def _ask(found: Explanation, exchange: Exchange, plan: Plan, loaded: Loaded) -> 
         return attrs.evolve(found, answered=_answer(RouteNotFound()), hints=hints)
     exchange.rest, exchange.hop.prefix = match.rest, match.prefix
     found = attrs.evolve(found, route=route_taken(match, exchange, plan))
-    gates, refused = _through_gates(match.value.gates, exchange)
-    found = attrs.evolve(found, gates=tuple(gates), answered=refused)
+    endpoint, gates = match.value, list(match.value.gates)
+    if asks_for_websocket(exchange.request):
+        gates.append(_websocket_gate(endpoint))
+    verdicts, refused = _through_gates(gates, exchange)
+    found = attrs.evolve(found, gates=tuple(verdicts), answered=refused)
     if refused is not None:
         return found
-    layers, attempt = unwrapped(match.value.handler)
-    return attrs.evolve(found, layers=layers, sent=_sent(attempt, exchange, match.value, loaded))
+    handler = endpoint.websocket if asks_for_websocket(exchange.request) else endpoint.handler
+    assert handler is not None  # the gate has seen to it
+    layers, attempt = unwrapped(handler)
+    return attrs.evolve(found, layers=layers, sent=_sent(attempt, exchange, endpoint, loaded))
 
 
 def _answer(error: GatewayError) -> Answered:
@@ -179,6 +187,15 @@ def _through_gates(gates: Sequence[Gate], exchange: Exchange) -> tuple[list[Verd
             return [*verdicts, Verdict(name, f"answers {reply.status}")], answered
         verdicts.append(Verdict(name, "passes"))
     return verdicts, None
+
+
+def _websocket_gate(endpoint: Endpoint) -> Gate:
+    """What judges a WebSocket's handshake, in the place where it does."""
+
+    def gate(exchange: Exchange) -> None:
+        offer_of(exchange, endpoint)
+
+    return gate
 
 
 def unwrapped(handler: Handler) -> tuple[tuple[str, ...], Attempt]:
@@ -205,6 +222,8 @@ def _sent(attempt: Attempt, exchange: Exchange, endpoint: Endpoint, loaded: Load
     rest = attempt.join(exchange.rest, exchange.query)
     url = (b"https://" if target.tls else b"http://") + target.authority + rest
     fields = attempt.request_headers(request.headers, exchange.hop)
+    if isinstance(attempt, Handshake):
+        fields += UPGRADE
     index = loaded.config.endpoints.index(endpoint.config)
     shown = effective(loaded.config, loaded.positions)["endpoints"][index]
     secrets = _secret_fields(endpoint.config, shown)

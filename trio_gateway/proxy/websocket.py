@@ -10,7 +10,7 @@ from trio_gateway.proxy.conversation import Conversation
 from trio_gateway.proxy.exchange import Exchange, Reply, Upgrade
 from trio_gateway.proxy.handshake import Upgraded
 from trio_gateway.proxy.streams import Streams
-from trio_gateway.wire.handshake import UPGRADE, read_offer
+from trio_gateway.wire.handshake import UPGRADE, Offer, read_offer
 
 
 async def conduct_websocket(
@@ -20,10 +20,9 @@ async def conduct_websocket(
 
     Raises the GatewayError that refuses it or, behind the 101, that ended it.
     """
-    if endpoint.websocket is None:
-        raise WebSocketDisabled
-    upgrade.offer = read_offer(exchange.request)
+    upgrade.offer = offer_of(exchange, endpoint)
     with streams.place():
+        assert endpoint.websocket is not None
         reply = await endpoint.websocket(exchange)
         if not isinstance(reply.body, Upgraded):
             return reply
@@ -37,6 +36,13 @@ async def conduct_websocket(
     if conversation.error is not None:
         raise conversation.error
     return None
+
+
+def offer_of(exchange: Exchange, endpoint: Endpoint) -> Offer:
+    """What the handshake offers. Raises WebSocketDisabled, or what is wrong with it."""
+    if endpoint.websocket is None:
+        raise WebSocketDisabled
+    return read_offer(exchange.request)
 
 
 def _conversation(
