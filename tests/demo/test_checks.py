@@ -10,6 +10,7 @@ import httpx
 import pytest
 import trio.testing
 
+from trio_gateway.config.load import parse_config
 from trio_gateway.demo.checks import (
     CHECKS,
     Check,
@@ -90,6 +91,16 @@ async def test_a_breaker_that_stays_shut_is_found_out() -> None:
         (finding,) = await findings(stage, {"breaker": CHECKS["circuit breaker"]})
     assert not finding.shown
     assert "broken on purpose" in finding.sentence
+
+
+async def test_a_gateway_without_websockets_is_found_out() -> None:
+    """A refusal is told as what it is."""
+    async with open_stage("127.0.0.1:0", Temper()) as stage:
+        text = stage.config_text + "websocket: {enabled: false}\n"
+        stage.gateway.runtime.apply(parse_config(text, "demo.yaml", {}).require())
+        (finding,) = await findings(stage, {"WebSocket": CHECKS["WebSocket"]})
+    assert not finding.shown
+    assert "403" in finding.sentence
 
 
 def test_an_expectation_says_what_came_instead() -> None:

@@ -9,6 +9,7 @@ import trio.testing
 
 from tests.demo.test_backend import client_of
 from tests.support.client import request
+from tests.support.websocket import FIELDS, handshake, shake_hands
 from trio_gateway.demo.samples import Events, Flaky, Users
 
 
@@ -54,6 +55,20 @@ async def test_a_stream_ends_with_its_client() -> None:
         client.link.close()
         await trio.testing.wait_all_tasks_blocked()
         assert events.streams == 0
+
+
+async def test_users_echoes_a_websocket() -> None:
+    """Each message comes back, and the goodbye with its code; a malformed handshake ends the connection."""
+    async with client_of(Users()) as client:
+        peer = await shake_hands(client.link, target="/echo")
+        await peer.send(b"hello")
+        assert await peer.message() == b"hello"
+        await peer.close(4000)
+        assert await peer.goodbye() == (4000, "")
+        await peer.end()
+    async with client_of(Users()) as client:
+        await client.send(handshake(target="/echo", asked=FIELDS[:2]))
+        assert await client.at_end()
 
 
 async def test_flaky_fails_between_break_and_mend() -> None:

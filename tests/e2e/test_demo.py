@@ -14,7 +14,7 @@ from trio_gateway.demo.checks import CHECKS
 
 
 def test_the_check_shows_everything(tmp_path: Path) -> None:
-    """Real sockets, six showings, exit code 0."""
+    """Real sockets, seven showings, exit code 0."""
     done = run("demo", "--check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     *shown, last = done.stdout.splitlines()

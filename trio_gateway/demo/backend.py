@@ -35,6 +35,7 @@ class Call:
     body: H1Body | NoBody
     writer: H1Writer
     link: Link
+    received: bytes  # from the request's first octet on
     path: str
     query: dict[str, str]
 
@@ -107,7 +108,7 @@ class Backend:
             buffer += data
         request, rest = parse_request(buffer[:end], _LIMITS), buffer[end:]
         body = H1Body(request, link, rest, 0) if request.has_body else NoBody()
-        call = _call(request, body, link)
+        call = _call(request, body, link, buffer)
         await self.app(call)
         while await body.read():
             pass
@@ -116,7 +117,7 @@ class Backend:
         return body.leftover if isinstance(body, H1Body) else rest
 
 
-def _call(request: RequestHead, body: H1Body | NoBody, link: Link) -> Call:
+def _call(request: RequestHead, body: H1Body | NoBody, link: Link, received: bytes) -> Call:
     path, query, _ = split_target(request.target)
     pairs = parse_qs((query or b"").decode(), keep_blank_values=True)
     return Call(
@@ -124,6 +125,7 @@ def _call(request: RequestHead, body: H1Body | NoBody, link: Link) -> Call:
         body=body,
         writer=H1Writer(link, request, body, keep_alive=request.keep_alive),
         link=link,
+        received=received,
         path=path.decode(),
         query={name: values[-1] for name, values in pairs.items()},
     )

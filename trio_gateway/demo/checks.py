@@ -13,12 +13,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 import httpx
 import trio
 from attrs import frozen
+from trio_websocket import ConnectionClosed, HandshakeError, wrap_client_stream
 
 from trio_gateway.demo.stage import Stage
 
 _PATIENCE = 5.0  # seconds for any one check
 _PIECE = bytes(range(256)) * 256
 _PIECES = 64
+_GREETING = "hello from the demo"
 _EVENTS = 4
 _EVERY = 0.15  # seconds between two events
 
@@ -137,6 +139,28 @@ async def departed_client(stage: Stage, client: httpx.AsyncClient) -> str:  # no
     )
 
 
+async def websocket_echo(stage: Stage, client: httpx.AsyncClient) -> str:  # noqa: ARG001  needs a socket
+    """A WebSocket's message comes back, and so does its goodbye."""
+    host, port = stage.gateway.addresses[0]
+    answer: str | bytes = ""
+    took, code = 0.0, 0
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+        async with stream, trio.open_nursery() as nursery:
+            peer = await wrap_client_stream(nursery, stream, f"{host}:{port}", "/orchestrator/users/echo")
+            began = trio.current_time()
+            await peer.send_message(_GREETING)
+            answer = await peer.get_message()
+            took = trio.current_time() - began
+            await peer.aclose(4000, "enough")
+            code = peer.closed.code if peer.closed else 0
+    except* (HandshakeError, ConnectionClosed) as errors:
+        raise NotShown(f"no WebSocket: {errors.exceptions[0]!r}") from None
+    expect(answer == _GREETING, f"{answer!r} came back")
+    expect(code == 4000, f"the close code came back as {code}")
+    return f"a message came back after {took * 1000:.1f} ms, and close code {code} was answered"
+
+
 Check = Callable[[Stage, httpx.AsyncClient], Awaitable[str]]
 
 CHECKS: dict[str, Check] = {
@@ -146,6 +170,7 @@ CHECKS: dict[str, Check] = {
     "circuit breaker": breaker_opens_and_recovers,
     "timeout": timeout_is_504,
     "client that leaves": departed_client,
+    "WebSocket": websocket_echo,
 }
 
 

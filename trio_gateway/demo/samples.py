@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 
 import trio
 from attrs import define
+from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from trio_gateway.demo.backend import Call, number, texts
+from trio_gateway.server.link_stream import LinkStream
+from trio_gateway.wire.handshake import asks_for_websocket, read_offer
 
 
 @define(eq=False)
 class Users:
-    """Answers with what it received; a body is digested as it comes, and never kept."""
+    """Answers with what it received; a body is digested as it comes, and never kept.
+
+    A WebSocket's messages come back as they are.
+    """
 
     received: int = 0  # bytes of bodies so far
 
     async def __call__(self, call: Call) -> None:
         """Answer one request."""
+        if asks_for_websocket(call.request):
+            return await _echo(call)
         digest = hashlib.sha256()
         size = 0
         while data := await call.body.read():
@@ -27,7 +36,7 @@ class Users:
             self.received += len(data)
             await trio.lowlevel.checkpoint()
         request = call.request
-        await call.json(
+        return await call.json(
             {
                 "backend": "users",
                 "method": request.method.decode(),
@@ -36,6 +45,21 @@ class Users:
                 "body": {"bytes": size, "sha256": digest.hexdigest()},
             }
         )
+
+
+async def _echo(call: Call) -> None:
+    """Give a WebSocket's messages back until its client says goodbye. Raises ClientError."""
+    read_offer(call.request)
+    try:
+        async with trio.open_nursery() as nursery:
+            stream = LinkStream(call.link, call.received)
+            request = await wrap_server_stream(nursery, stream)  # type: ignore[arg-type]  # any stream will do
+            peer = await request.accept()
+            with suppress(ConnectionClosed):
+                while True:
+                    await peer.send_message(await peer.get_message())
+    finally:
+        call.writer.abort()
 
 
 @define(eq=False)
