@@ -25,6 +25,7 @@ from trio_gateway.admin.plane import Plane
 from trio_gateway.background.notify import STOPPING, notify
 from trio_gateway.background.prober import Prober
 from trio_gateway.background.registrations import Registrations
+from trio_gateway.background.renewal import CertificateWatcher
 from trio_gateway.background.state import StateStore
 from trio_gateway.background.watcher import Reloader, Watcher
 from trio_gateway.config.addresses import Address
@@ -38,6 +39,7 @@ from trio_gateway.proxy.exchange import Exchange
 from trio_gateway.proxy.network import Network, RealNetwork
 from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.proxy.serve import record_refusal, serve
+from trio_gateway.proxy.termination import load_termination
 from trio_gateway.server.hypercorn import HypercornDoor
 from trio_gateway.server.ingress import Ingress
 from trio_gateway.server.listener import Bound, Server, open_listeners
@@ -127,6 +129,8 @@ class Gateway:
         nothing is left open. Cancelled, everything in flight ends at once.
         """
         self.runtime.apply(self.config)
+        if self.config.server.tls.pairs:
+            self.runtime.terminate_with(load_termination(self.config.server.tls))
         self.guard.check(self.config)
         self.plane.registrations.restore(self.store.load())
         try:
@@ -146,6 +150,9 @@ class Gateway:
         background.start_soon(_kept_running, "health checks", self.prober.run)
         if self._watched:
             background.start_soon(_kept_running, "config watcher", Watcher(self.reloader).run)
+        if self.runtime.termination is not None:
+            watcher = CertificateWatcher(self.runtime)
+            background.start_soon(_kept_running, "certificate watcher", watcher.run)
         background.start_soon(self._drain_when_told, background)
         if warning := exposure(self.config):
             log.warning(warning)
@@ -172,7 +179,11 @@ class Gateway:
             if role in ("shared", "proxy"):
                 self.addresses += [bound.listener.address for bound in opened]
             if role in ("shared", "admin"):
-                self.store.note_addresses(address_text(bound.listener.address) for bound in front.bound)
+                self.store.note_addresses(map(self._noted, front.bound))
+
+    def _noted(self, bound: Bound) -> str:
+        """A listener's address for the command line."""
+        return "https://" * self.config.server.speaks_tls(bound.config) + address_text(bound.listener.address)
 
     def _front(self, role: Role) -> _Front:
         """The front of a role: one server for all its listeners."""

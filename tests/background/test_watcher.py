@@ -16,6 +16,7 @@ import trio
 import trio.testing
 from attrs import define, evolve
 
+from tests.support.authority import Authority
 from tests.support.client import RawClient, request
 from tests.support.disk import at_once
 from tests.support.faults import fault, through
@@ -383,6 +384,44 @@ async def test_what_needs_a_restart_is_named_until_it_is_taken_back(
         ):
             edited_in_place(path, text)
             assert (await place.reloader.reload()).not_applied == named
+
+
+async def test_a_reading_takes_new_certificates(path: Path, autojump_clock: object) -> None:
+    """Other files or the same ones written anew; a broken one is the config's fault."""
+    authority = Authority(path.parent)
+    one, two = authority.issue("one.example", file="one"), authority.issue("two.example", file="two")
+    text = (
+        FILE.replace("{", "{{")
+        .replace("}", "}}")
+        .replace('8000"]', '8000"], tls: {{cert: {0.cert}, key: {0.key}}}')
+    )
+    async with watched(path, text=text.format(one)) as place:
+        for pair, name in ((two, "two.example"), (one, "one.example"), (one, "three.example")):
+            if name == "three.example":
+                authority.issue(name, file="one")
+            edited_in_place(path, text.format(pair))
+            result = await place.reloader.reload()
+            assert (result.success, result.not_applied) == (True, ())
+            termination = place.runtime.termination
+            assert termination is not None
+            assert [found.names for found in termination.certificates.values()] == [(name,)]
+        os.unlink(two.key)
+        edited_in_place(path, text.format(two))
+        result = await place.reloader.reload()
+        assert result.errors == (f"server.tls.key: {two.key} can't be read: No such file or directory",)
+        assert place.runtime.termination is termination
+        edited_in_place(path, FILE)
+        assert (await place.reloader.reload()).not_applied == ("server.tls",)
+        assert place.runtime.termination is termination
+
+
+async def test_tls_is_switched_on_by_a_restart(path: Path, autojump_clock: object) -> None:
+    """The listeners' clients would be taken by surprise."""
+    pair = Authority(path.parent).issue("one.example")
+    async with watched(path) as place:
+        edited_in_place(path, FILE.replace('8000"]', f'8000"], tls: {{cert: {pair.cert}, key: {pair.key}}}'))
+        assert (await place.reloader.reload()).not_applied == ("server.tls",)
+        assert place.runtime.termination is None
 
 
 async def test_the_command_line_s_word_stands(path: Path, autojump_clock: object) -> None:

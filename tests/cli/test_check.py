@@ -16,7 +16,8 @@ endpoints:
 """
 WARNED = "endpoints: [{url: http://a, name: a, timout: 5}]\n"
 BAD = """
-server: {prefx: /x, tls: {cert: a}}
+server: {prefx: /x}
+workers: 2
 endpoints:
   - {url: ftp://a, name: a}
   - {url: http://b, name: b, timeout: soon}
@@ -54,8 +55,8 @@ def test_every_mistake_is_named_with_its_place(call: Call) -> None:
     assert result.exit_code == 2
     assert result.stdout == ""
     lines = result.stderr.splitlines()
-    assert [line.split(": ")[0] for line in lines[:3]] == ["bad.yaml:1:21", "bad.yaml:3:11", "bad.yaml:4:39"]
-    assert "server.tls: not available in this version" in lines[0]
+    assert [line.split(": ")[0] for line in lines[:3]] == ["bad.yaml:2:1", "bad.yaml:4:11", "bad.yaml:5:39"]
+    assert "workers: not available in this version" in lines[0]
     assert "server.prefx: warning: unknown key, ignored; did you mean `prefix`?" in lines[3]
     assert lines[-1] == "3 problems: the file can't be used"
 
@@ -89,7 +90,7 @@ def test_json_is_one_object_with_everything(call: Call) -> None:
     assert (bad["valid"], bad["config"]) == (False, None)
     assert bad["problems"][1] == {
         "file": "bad.yaml",
-        "line": 3,
+        "line": 4,
         "col": 11,
         "path": "endpoints[0].url",
         "message": bad["problems"][1]["message"],

@@ -110,15 +110,15 @@ def test_an_unusable_certificate_is_bad_config(call: Call) -> None:
 @pytest.mark.parametrize(
     ("url", "line", "host", "tls"),
     [
-        ("/a?b=1#c", b"GET /a?b=1 HTTP/1.1", b"Host: localhost", False),
+        ("/a?b=1#c", b"GET /a?b=1 HTTP/1.1", b"Host: localhost", None),
         ("http://gw:81/a?b", b"GET /a?b HTTP/1.1", b"Host: gw:81", False),
         ("HTTPS://gw", b"GET / HTTP/1.1", b"Host: gw", True),
         ("http://gw?b=/c", b"GET /?b=/c HTTP/1.1", b"Host: gw", False),
-        ("/a?u=http://b/c", b"GET /a?u=http://b/c HTTP/1.1", b"Host: localhost", False),
+        ("/a?u=http://b/c", b"GET /a?u=http://b/c HTTP/1.1", b"Host: localhost", None),
     ],
 )
 def test_a_url_becomes_the_head_that_a_client_would_send(
-    url: str, line: bytes, host: bytes, tls: bool
+    url: str, line: bytes, host: bytes, tls: bool | None
 ) -> None:
     """Path and query stay as typed, the fragment stays at home."""
     asked = question("GET", url, (), "127.0.0.1")

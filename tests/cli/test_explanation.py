@@ -203,3 +203,19 @@ def test_ids_and_schemes_are_those_of_the_asker() -> None:
     assert made is not None
     assert dict(made.headers)["X-Request-ID"] == "<a new id>"
     assert dict(made.headers)["X-Forwarded-Proto"] == "https"
+
+
+@pytest.mark.parametrize(("first", "scheme"), [("'h:1'", "https"), ("{address: 'h:1', tls: no}", "http")])
+def test_a_path_alone_comes_as_the_first_listener_wants_it(first: str, scheme: str) -> None:
+    """Over TLS where that speaks it; a url says what it says."""
+    server = f"server: {{bind: [{first}, 'h:2'], tls: {{cert: a.pem, key: a.key}}}}"
+    config = loaded(server + CONFIG[CONFIG.index("\nendpoints") :])
+    told = [
+        explain(config, question).sent
+        for question in (
+            Question(request("/orchestrator/users"), "127.0.0.1"),
+            Question(request("/orchestrator/users"), "127.0.0.1", tls=False),
+        )
+    ]
+    schemes = [dict(sent.headers)["X-Forwarded-Proto"] for sent in told if sent is not None]
+    assert schemes == [scheme, "http"]

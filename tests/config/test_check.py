@@ -22,6 +22,16 @@ WRONG = [
         "server: {bind: [{address: 'a:1', proxy_protocol: yes}]}",
         "1:50: server.bind[0].proxy_protocol: needs server.trusted_proxies: who is believed",
     ),
+    ("server: {tls: {cert: a}}", "1:22: server.tls.cert: needs server.tls.key"),
+    ("server: {tls: {key: a}}", "1:21: server.tls.key: needs server.tls.cert"),
+    (
+        "server: {tls: {client_ca: a}}",
+        "1:27: server.tls.client_ca: needs a certificate of our own: server.tls.cert and key",
+    ),
+    (
+        "server: {bind: [{address: 'a:1', tls: true}]}",
+        "1:39: server.bind[0].tls: needs a certificate: server.tls.cert and key",
+    ),
     ("server: {prefix: /}", "1:18: server.prefix: `/` needs admin.bind: it would hide the management API"),
     ("server: {bind: ['a:1']}\nadmin: {bind: 'A:1'}", "2:15: admin.bind: is an address of server.bind"),
     (
@@ -79,6 +89,8 @@ WRONG = [
 RIGHT = [
     "server: {bind: ['a:0', 'a:0', 'a:1', 'b:1']}",
     "server: {prefix: /healthy}",
+    "server: {tls: {cert: a, key: b, client_ca: c}, bind: [{address: 'a:1', tls: yes}]}",
+    "server: {tls: {certificates: [{cert: a, key: b}]}, bind: [{address: 'a:1', tls: yes}]}",
     "server: {bind: [{address: 'a:1', proxy_protocol: yes}], trusted_proxies: [10.0.0.1]}",
     "server: {prefix: /}\nadmin: {bind: 'a:1'}",
     "server: {prefix: /health}\nadmin: {bind: 'a:1'}\nmetrics: {path: /health2/m, bind: 'a:2'}",
@@ -160,6 +172,11 @@ def test_a_config_built_in_code_can_be_checked() -> None:
             ["1:13: endpoints[0]: has no route: give it a name or a match.prefix"],
         ),
         ("endpoints: [{url: http://a, match: {prefix: /}}]", []),
+        ("server: {tls: {cert: a, key: b}, bind: ['a:1', {address: 'a:2', tls: no}]}", []),
+        (
+            "server: {tls: {cert: a, key: b}, bind: [{address: 'a:1', tls: no}]}",
+            ["1:15: server.tls: is for nobody: every listener says `tls: false`"],
+        ),
         (f"{ENDPOINT}methods: []", ["4:14: endpoints[0].methods: is empty: every request gets 405"]),
         (
             f"{ENDPOINT}circuit_breaker: {{fallback_strategy: redirect}}",

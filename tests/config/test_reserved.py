@@ -13,8 +13,6 @@ REFUSED = [
     "cluster: {}",
     "plugins: []",
     "retry: {max_retries: 2}",
-    "server: {tls: {cert: a, key: b}}",
-    "server: {bind: [{address: '0.0.0.0:80', tls: false}]}",
     "tracing: {otlp: {}}",
     "timeouts: {per_try: 1s}",
     "timeouts: {queue: 1s}",
@@ -40,7 +38,10 @@ def test_reserved_names_are_refused_in_endpoints(key: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["plugins: null", "server: {tls: ~}", "tracing: {otlp: null}", "workers:"])
+@pytest.mark.parametrize(
+    "text",
+    ["plugins: null", "cluster: ~", "tracing: {otlp: null}", "workers:"],
+)
 def test_null_asks_for_nothing(text: str) -> None:
     """A reserved name with null is as good as absent."""
     assert problems(text) == []

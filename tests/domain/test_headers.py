@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from trio_gateway.config.model import HeaderChanges, HeadersConfig
 from trio_gateway.domain.headers import (
     Hop,
     RawHeaders,
+    RequestRule,
     compile_request,
     compile_response,
     request_id,
@@ -210,6 +212,46 @@ def test_loops_end(values: list[bytes]) -> None:
     """Our own name three times in Via is a circle."""
     with pytest.raises(LoopDetected):
         to_upstream([(b"via", value) for value in values])
+
+
+CERTIFIED = evolve(HOP, client_certificate=b'Hash=ab;Subject="CN=alice"')
+
+
+def identifying(rules: HeadersConfig | None = None) -> RequestRule:
+    return compile_request(
+        rules or HeadersConfig(),
+        authority=b"backend",
+        request_id_header=b"X-Request-ID",
+        tls=False,
+        client_certificates=True,
+    )
+
+
+def test_a_verified_certificate_is_told() -> None:
+    """Where one was shown; and the field can't be nominated away."""
+    rule = identifying()
+    told = rule([(b"Connection", b"x-forwarded-client-cert")], CERTIFIED)
+    assert only(told, b"x-forwarded-client-cert") == [
+        (b"X-Forwarded-Client-Cert", b'Hash=ab;Subject="CN=alice"')
+    ]
+    assert only(rule([], HOP), b"x-forwarded-client-cert") == []
+
+
+@pytest.mark.parametrize("hop", [HOP, TRUSTED, CERTIFIED])
+@pytest.mark.parametrize(
+    "name", [b"X-Forwarded-Client-Cert", b"x_forwarded_client_cert", b"X-Forwarded_Client-CERT"]
+)
+def test_a_certificate_can_t_be_claimed(name: bytes, hop: Hop) -> None:
+    """In no spelling, and by nobody: what a trusted proxy says of its clients, it can say in other fields."""
+    for rule in (identifying(), partial(to_upstream)):
+        values = [value for key, value in rule([(name, b"forged")], hop) if value == b"forged"]
+        assert values == []
+
+
+def test_config_has_the_last_word_over_the_certificate_too() -> None:
+    """An operator can keep it from a backend."""
+    rules = HeadersConfig(request=HeaderChanges(remove=("X-Forwarded-Client-Cert",)))
+    assert only(identifying(rules)([], CERTIFIED), b"x-forwarded-client-cert") == []
 
 
 def test_chains_pass() -> None:

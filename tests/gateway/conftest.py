@@ -6,15 +6,29 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.authority import Authority
 from tests.support.stage import Door, in_virtual_time
 
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(params=["lane", "h2"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each door in turn; a module may name others in `DOORS`: those over TLS."""
+    if "door" in metafunc.fixturenames:
+        metafunc.parametrize("door", getattr(metafunc.module, "DOORS", ("lane", "h2")), indirect=True)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs the gateway's certificates."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
 def door(request: pytest.FixtureRequest) -> Door:
-    """Each door in turn."""
-    return Door(request.param)
+    """`lane` or `h2`, with `-tls` behind it for the same over TLS."""
+    name, _, tls = request.param.partition("-")
+    return Door(name, request.getfixturevalue("authority") if tls else None)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from tests.support.faults import fault
 from tests.support.stage import USERS, Door, silent
 from tests.support.upstream import Wire
 
+DOORS = ("lane", "h2", "lane-tls", "h2-tls")
+
 BOUND = 256 * 1024  # bytes taken from one side and not delivered to the other
 PIECE = 16 * 1024
 AT_ONCE = 0.01

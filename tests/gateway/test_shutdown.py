@@ -14,6 +14,8 @@ from tests.support.faults import fault
 from tests.support.stage import USERS, Door, Stage, silent
 from tests.support.upstream import Script, Wire, answering
 
+DOORS = ("lane", "h2", "lane-tls", "h2-tls")
+
 SHUTDOWN = {"delay": 2, "drain": 5}
 DELAY, DRAIN, SLACK = 2, 5, 1
 

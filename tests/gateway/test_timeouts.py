@@ -13,6 +13,8 @@ from tests.support.faults import fault
 from tests.support.stage import USERS, Door, silent
 from tests.support.upstream import Wire
 
+DOORS = ("lane", "h2", "lane-tls", "h2-tls")
+
 PROMPT = 0.05  # seconds that an answer may come behind its timer
 
 

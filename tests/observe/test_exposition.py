@@ -40,6 +40,9 @@ def busy(*ids: str) -> Metrics:
         pool.stats.connected(0.02)
         pool.stats.connect_failed("connect_timeout")
         pool.stats.waited(0.5)
+    metrics.tls.shaken("TLSv1.3")
+    metrics.tls.failed("timeout")
+    metrics.tls.expiries = {"server.pem": 1_900_000_000.0}
     return metrics
 
 
@@ -50,6 +53,7 @@ PLAIN_GAUGES = {
     "trio_gateway_connections_active",
     "trio_gateway_streams_active",
     "trio_gateway_config_last_reload_successful",
+    "trio_gateway_tls_last_renewal_successful",
     "trio_gateway_requests_in_flight",
     "trio_gateway_circuit_breaker_state",
     "trio_gateway_endpoint_healthy",
@@ -105,7 +109,7 @@ def test_the_config_bounds_the_number_of_series() -> None:
 
 
 def test_labels_are_ours() -> None:
-    """Endpoints, methods, classes, states and reasons: no client's address, path or header."""
+    """Endpoints, methods, classes, states, reasons and files: no client's address, path or header."""
     labels = {
         label
         for family in families(render(busy("users")))
@@ -113,7 +117,8 @@ def test_labels_are_ours() -> None:
         for sample in family.samples
         for label in sample.labels
     }
-    assert labels == {"endpoint", "method", "status", "reason", "le", "state", "from", "to", "result"}
+    of_endpoints = {"endpoint", "method", "status", "reason", "le", "state", "from", "to", "result"}
+    assert labels == of_endpoints | {"version", "certificate"}
 
 
 def test_it_pauses_between_families() -> None:
@@ -252,3 +257,16 @@ def test_the_loop() -> None:
     assert value(metrics, "event_loop_lag_seconds_count") == 1
     assert value(metrics, "event_loop_lag_seconds_bucket", le="0.03") == 0
     assert (value(metrics, "threads") or 0) >= 1
+
+
+def test_tls_towards_clients() -> None:
+    """Handshakes by version, failures by why, and until when each certificate holds."""
+    metrics = busy("users")
+    metrics.tls.renewals, metrics.tls.renewal_failures, metrics.tls.is_broken = 3, 2, True
+    assert value(metrics, "tls_handshakes_total", version="TLSv1.3") == 1
+    assert value(metrics, "tls_handshake_failures_total", reason="timeout") == 1
+    expiry = "tls_certificate_not_after_timestamp_seconds"
+    assert value(metrics, expiry, certificate="server.pem") == 1_900_000_000
+    assert value(metrics, "tls_certificate_renewals_total") == 3
+    assert value(metrics, "tls_certificate_renewal_failures_total") == 2
+    assert value(metrics, "tls_last_renewal_successful") == 0

@@ -29,6 +29,7 @@ from tests.support.second_door import answer, echo, second_door
 from trio_gateway.config.model import GatewayConfig, Limits, ServerConfig, ServerTimeouts
 from trio_gateway.errors import ClientGone, ClientStalled
 from trio_gateway.proxy.exchange import Body, Exchange, Reply
+from trio_gateway.wire.request import H2_PREFACE
 
 pytestmark = through("h2")
 
@@ -648,6 +649,19 @@ async def test_an_idle_connection_ends(autojump_clock: MockClock) -> None:
         assert trio.current_time() - began == pytest.approx(75, abs=0.1)
         assert client.goaway is not None
         assert client.goaway.error_code == ErrorCodes.NO_ERROR
+
+
+@fault("C3")
+@pytest.mark.parametrize("said", [b"", H2_PREFACE, H2_PREFACE + b"\0\0"])
+async def test_a_client_that_never_begins_is_not_waited_for(said: bytes, autojump_clock: MockClock) -> None:
+    """The preface and its settings are due within `timeouts.head`, as any head."""
+    async with second_door() as door:
+        link = await door.connect()
+        await link.send(said)
+        while await link.receive():
+            pass
+        assert trio.current_time() == pytest.approx(10, abs=0.1)
+        link.close()
 
 
 @fault("C3")

@@ -14,12 +14,14 @@ from typing import Any
 
 import trio
 import trio.testing
+import trustme
 import yaml
 from attrs import define, field, frozen
 from trio.abc import Clock
 from trio.testing import MockClock
 
 from tests.support.agreement import agreed
+from tests.support.authority import Authority
 from tests.support.client import Answer
 from tests.support.doors import Call, Caller, H2Caller, LaneCaller
 from tests.support.gateway import BACKEND, GATEWAY, Lines, World, unprobed
@@ -27,9 +29,11 @@ from tests.support.upstream import Received, Script, Upstream, Wire, answering
 from trio_gateway.config.load import parse_config
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import MemoryNetwork
+from trio_gateway.proxy.tls_link import TlsLink
 from trio_gateway.proxy.upstream import Upstream as Target
 from trio_gateway.supervisor import Gateway
 
+SERVER_NAME = "gateway.example"
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 USERS = "/orchestrator/users"
 _LINGER = 2.5  # what lingers has gone behind it, what idles in the pool has not
@@ -108,6 +112,7 @@ class Stage:
     world: World
     door: str
     ended: trio.Event
+    authority: Authority | None = None
     callers: list[Caller] = field(factory=list)
 
     @property
@@ -150,9 +155,9 @@ class Stage:
 
     # ---- clients
 
-    async def connect(self) -> Caller:
-        """A new client connection."""
-        link = await self.network.connect(*GATEWAY)
+    async def connect(self, show: trustme.LeafCert | None = None) -> Caller:
+        """A new client connection; over TLS it shows the certificate `show`."""
+        link = await self.dial(show)
         caller: Caller
         if self.door == "lane":
             caller = LaneCaller(link)
@@ -160,6 +165,19 @@ class Stage:
             caller = await H2Caller.start(link, self.nursery)
         self.callers.append(caller)
         return caller
+
+    async def dial(self, show: trustme.LeafCert | None = None) -> Link:
+        """A new connection, over TLS behind its handshake."""
+        link = await self.network.connect(*GATEWAY)
+        if self.authority is not None:
+            context = self.authority.client("h2" if self.door == "h2" else "http/1.1", show=show)
+            link = secure = TlsLink(link, context, SERVER_NAME)
+            try:
+                await secure.handshake()
+            except BaseException:
+                link.close()
+                raise
+        return link
 
     async def open(self, method: str, target: str, *fields: str, **how: Any) -> Call:
         """A request on a connection of its own; see `Caller.open`."""
@@ -211,9 +229,10 @@ class Stage:
 
 @frozen
 class Door:
-    """How clients come: `lane` for HTTP/1.1, `h2` for HTTP/2 by the Quart route."""
+    """How clients come: `lane` is HTTP/1.1, `h2` HTTP/2 by the Quart route; with an `authority` over TLS."""
 
     name: str
+    authority: Authority | None = None
 
     @asynccontextmanager
     async def stage(
@@ -232,6 +251,10 @@ class Door:
         `endpoint` adds to the endpoint `users`, `server` to that block, `top` further blocks, `others`
         further endpoints.
         """
+        if self.authority is not None:
+            pair = self.authority.issue(SERVER_NAME)
+            server = {"h2c": False, **(server or {})}
+            server["tls"] = {"cert": pair.cert, "key": pair.key, **server.get("tls", {})}
         text = config_text(endpoint, server=server, others=others, **top)
         network, lines = network or StageNetwork(tcp=tcp), Lines()
         if tcp:  # the kernel needs a moment of real time before each jump
@@ -243,7 +266,8 @@ class Door:
             await nursery.start(backend.serve, network, *BACKEND)
             ended = trio.Event()
             await nursery.start(_run, gateway, ended)
-            stage = Stage(World(network, gateway, backend, nursery, lines.records), self.name, ended)
+            world = World(network, gateway, backend, nursery, lines.records)
+            stage = Stage(world, self.name, ended, self.authority)
             try:
                 yield stage
                 await stage.settle()

@@ -43,13 +43,13 @@ TABLE = tuple(
 
 
 def listeners(config: GatewayConfig) -> list[tuple[BindConfig, Role]]:
-    """Every listener, and what for."""
+    """Every listener, and what for. But for the proxy's they speak plainly, whatever `server.tls` says."""
     beside: Role = "shared" if config.admin.bind is None else "proxy"
     found: list[tuple[BindConfig, Role]] = [(bind, beside) for bind in config.server.bind]
     if config.admin.bind is not None:
-        found.append((BindConfig(config.admin.bind), "admin"))
+        found.append((BindConfig(config.admin.bind, tls=False), "admin"))
     if config.metrics.bind is not None and config.metrics.enabled:
-        found.append((BindConfig(config.metrics.bind), "metrics"))
+        found.append((BindConfig(config.metrics.bind, tls=False), "metrics"))
     return found
 
 

@@ -1,9 +1,7 @@
 """The config file while the gateway runs: when to read it again, and what a reading does.
 
-The watcher polls what `stat` says of the path, following links, so an edit in place, a rename over it and
-the swap of a link on the way all show. It waits until the file holds still, for a file that is just being
-written may be a valid config that lacks its second half, and compares contents, so that a mere touch does
-nothing. A hangup signal and the management API skip all that and read at once.
+The watcher waits until the file changes and then holds still, and compares contents, so that a mere touch
+does nothing. A hangup signal and the management API skip all that and read at once.
 
 A reading is parsed, checked and compared beside the event loop, and applied in one swap. Whatever is wrong
 with it changes nothing, and is said in the log, in the metrics and to whoever asks.
@@ -21,6 +19,7 @@ import structlog
 import trio
 from attrs import define, field, frozen
 
+from trio_gateway.background.changes import FileChanges
 from trio_gateway.background.notify import READY, notify, reloading
 from trio_gateway.config.diff import ConfigDiff, diff
 from trio_gateway.config.load import collector_paused, digest_of, load_config
@@ -30,12 +29,9 @@ from trio_gateway.errors import ConfigError
 from trio_gateway.observe.logs import set_level
 from trio_gateway.proxy.aside import Aside, beside_the_loop
 from trio_gateway.proxy.runtime import Runtime
+from trio_gateway.proxy.termination import Termination, load_termination
 
 log = structlog.get_logger("trio_gateway.config")
-
-_INTERVAL = 1.0  # seconds between two looks at the file
-_STILL = 0.1  # seconds without a change before it is read
-_PATIENCE = 10  # looks at a file that never holds still
 
 STARTED_WITH = (
     "server.bind",
@@ -49,8 +45,6 @@ STARTED_WITH = (
     "state_dir",
 )
 """What only a restart changes: listeners, the state directory, where and how the logs are written."""
-
-_Signature = tuple[int, ...] | None  # None for a file that is not there
 
 
 @frozen
@@ -74,6 +68,7 @@ class _Reading:
     warnings: tuple[str, ...]
     changes: ConfigDiff
     contexts: object  # TLS settings, kept loaded until the pools have them
+    termination: Termination | None
 
 
 @define(eq=False)
@@ -128,7 +123,14 @@ class Reloader:
                 tuple(map(str, loaded.warnings)),
                 diff(self.runtime.config, config),
                 self.runtime.live.load_tls(config.endpoints),
+                self._termination(config),
             )
+
+    def _termination(self, config: GatewayConfig) -> Termination | None:
+        """What TLS connections get from now on; None where a restart switches TLS on or off."""
+        if self.runtime.termination is None or not config.server.tls.pairs:
+            return None
+        return load_termination(config.server.tls)
 
     def _failed(self, problems: list[str]) -> ReloadResult:
         for problem in problems:
@@ -142,6 +144,8 @@ class Reloader:
     def _succeeded(self, reading: _Reading) -> ReloadResult:
         self.defaults, self.recall = reading.defaults, reading.recall
         self.last_reload_error = None
+        if reading.termination is not None:
+            self.runtime.terminate_with(reading.termination)
         metrics, changes = self.runtime.metrics, reading.changes
         if "log_level" in changes.sections:
             set_level(reading.config.log_level)
@@ -166,8 +170,11 @@ class Reloader:
         return ReloadResult(True, (), len(reading.config.endpoints), not_applied)
 
     def _not_applied(self, config: GatewayConfig) -> tuple[str, ...]:
-        started = self._started
-        return tuple(path for path in STARTED_WITH if attrgetter(path)(config) != attrgetter(path)(started))
+        started = self._started or config
+        differing = [path for path in STARTED_WITH if attrgetter(path)(config) != attrgetter(path)(started)]
+        if bool(config.server.tls.pairs) != bool(started.server.tls.pairs):
+            differing.append("server.tls")  # on or off; certificates change at any time
+        return tuple(differing)
 
 
 @define(eq=False)
@@ -175,37 +182,21 @@ class Watcher:
     """Has the reloader read the file when it changes."""
 
     reloader: Reloader
-    _seen: _Signature = field(init=False, default=())
 
     async def run(self) -> None:
         """Look each second, until cancelled."""
         reloader = self.reloader
         if reloader.digest is None:
             reloader.digest = await reloader.aside(digest_of, reloader.path)
+        changes = FileChanges(lambda: (reloader.path,))
         reloader.watching = True
         try:
             while True:
-                await trio.sleep(_INTERVAL)
-                await self._look()
+                await changes.next()
+                if await reloader.aside(digest_of, reloader.path) != reloader.digest:
+                    await reloader.reload()
         finally:
             reloader.watching = False
-
-    async def _look(self) -> None:
-        signature = _signature(self.reloader.path)
-        if signature == self._seen:
-            return
-        self._seen = await self._still(signature)
-        if await self.reloader.aside(digest_of, self.reloader.path) != self.reloader.digest:
-            await self.reloader.reload()
-
-    async def _still(self, signature: _Signature) -> _Signature:
-        """Wait until the file holds still."""
-        for _ in range(_PATIENCE):
-            await trio.sleep(_STILL)
-            before, signature = signature, _signature(self.reloader.path)
-            if signature == before:
-                break
-        return signature
 
 
 async def reload_on_hangup(
@@ -218,11 +209,3 @@ async def reload_on_hangup(
             notify(reloading())
             await reloader.reload()
             notify(READY)
-
-
-def _signature(path: str) -> _Signature:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

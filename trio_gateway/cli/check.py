@@ -28,7 +28,7 @@ def command(file: str, as_json: bool, strict: bool) -> None:
 
     Exits with 0 when the file can be used, with 2 when it can't.
     """
-    loaded = load_config(file)
+    loaded = load_config(file).examined()
     report(loaded.strict() if strict else loaded, as_json=as_json)
 
 

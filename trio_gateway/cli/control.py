@@ -10,6 +10,7 @@ import json
 import re
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
     from trio_gateway.admin.tokens import Scope
+    from trio_gateway.cli.finding import Place
 
 FAILED = 1
 
@@ -116,17 +118,18 @@ def operates(scope: Scope) -> Callable[[Verb], Verb]:
             from trio_gateway.cli.finding import find
 
             place = find(file, url, token, scope)
-            _answered(verb, Api(as_json, place.urls, place.why, partial(_client, place.token)), arguments)
+            _answered(verb, Api(as_json, place.urls, place.why, partial(_client, place)), arguments)
 
         return _with_options(call)
 
     return decorate
 
 
-def _client(token: str | None, url: str) -> httpx.Client:
+def _client(place: Place, url: str) -> httpx.Client:
     """A client of the API at `url`, or behind a Unix socket."""
     import httpx
 
+    token = place.token
     path = url.removeprefix(UNIX_PEER)
     through_socket = path != url
     return httpx.Client(
@@ -135,9 +138,22 @@ def _client(token: str | None, url: str) -> httpx.Client:
         trust_env=False,
         follow_redirects=False,
         timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
-        verify=ssl.create_default_context(),
+        verify=_trusting(place.certificates),
         headers={"Authorization": f"Bearer {token}"} if token else None,
     )
+
+
+def _trusting(certificates: tuple[str, ...]) -> ssl.SSLContext:
+    """Trust what everybody trusts, or the gateway's own certificates alone: they name its public hosts."""
+    if not certificates:
+        return ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for path in certificates:
+        with suppress(OSError):  # then it trusts one less
+            context.load_verify_locations(path)
+    return context
 
 
 def _answered(verb: Verb, api: Api, arguments: dict[str, object]) -> None:

@@ -76,7 +76,11 @@ def question(method: str, url: str, headers: tuple[str, ...], peer: str) -> Ques
     parts = _URL.fullmatch(url)
     if parts is None:
         raise click.BadParameter("give a path that begins with /, or an http or ws url", param_hint="URL")
-    scheme, authority, target = parts["scheme"] or "http", parts["authority"] or "localhost", parts["target"]
+    scheme, authority, target = (
+        (parts["scheme"] or "").lower(),
+        parts["authority"] or "localhost",
+        parts["target"],
+    )
     if not target.startswith("/"):
         target = f"/{target}"
     try:
@@ -84,11 +88,12 @@ def question(method: str, url: str, headers: tuple[str, ...], peer: str) -> Ques
     except ValueError:
         raise click.BadParameter("is no address", param_hint="--from") from None
     lines = [f"{method} {target} HTTP/1.1", *(_field(header) for header in headers)]
-    if scheme.lower() in ("ws", "wss"):
+    if scheme in ("ws", "wss"):
         lines += _HANDSHAKE
     if not any(line.lower().startswith("host:") for line in lines):
         lines.insert(1, f"Host: {authority}")
-    return Question("\r\n".join([*lines, "", ""]).encode(), address, scheme.lower() in ("https", "wss"))
+    tls = scheme in ("https", "wss") if scheme else None
+    return Question("\r\n".join([*lines, "", ""]).encode(), address, tls)
 
 
 def _field(header: str) -> str:

@@ -41,11 +41,14 @@ _NEW_ID = b"<a new id>"
 
 @frozen
 class Question:
-    """A request as somebody asks about it: the head's bytes, who sends it, and whether over TLS."""
+    """A request as somebody asks about it: the head's bytes, who sends it, and whether over TLS.
+
+    Where that is not said (None), it comes to the first listener as that wants it.
+    """
 
     head: bytes
     peer: str
-    tls: bool = False
+    tls: bool | None = None
 
 
 @frozen
@@ -117,7 +120,9 @@ def _exchange(request: RequestHead, question: Question, plan: Plan) -> Exchange:
     """The exchange as the lane makes it. Raises BadRequest for a malformed target."""
     path, query, authority = split_target(request.target)
     request.host = authority or request.host
-    networks = plan.config.server.trusted_proxies
+    server = plan.config.server
+    tls = server.speaks_tls(server.bind[0]) if question.tls is None else question.tls
+    networks = server.trusted_proxies
     trusted = within(question.peer, networks)
     name, tracing = plan.request_id_header.lower(), plan.config.tracing
     inbound = next((value for key, value in request.headers if key.lower() == name), None)
@@ -125,7 +130,7 @@ def _exchange(request: RequestHead, question: Question, plan: Plan) -> Exchange:
         request_id=request_id(inbound, tracing.trust_inbound_request_id, lambda: _NEW_ID),
         peer=question.peer.encode(),
         trusted=trusted,
-        scheme=b"https" if question.tls else b"http",
+        scheme=b"https" if tls else b"http",
         host=request.host,
         prefix=b"",
         version=request.version,

@@ -34,12 +34,14 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where to call o
 class Place:
     """The urls to try, in order, and the token; where there is none, `why` is the end of a sentence.
 
-    An API behind a Unix socket is named `unix:/path`.
+    An API behind a Unix socket is named `unix:/path`. `certificates` are the files of those that the
+    gateway itself may show over TLS, whatever names stand in them.
     """
 
     urls: tuple[str, ...]
     token: str | None = field(repr=False)
     why: str = ""
+    certificates: tuple[str, ...] = ()
 
 
 class _NoKeyError(Exception):
@@ -55,13 +57,13 @@ def find(file: str | None, url: str | None, token: str | None, scope: Scope) -> 
         return Place((url,), token)
     config = _read(file)
     store = StateFolder(state_directory(config.state_dir, os.environ))
-    urls = (url,) if url else _urls(store, config)
+    place = Place((url,), token) if url else Place(_urls(store, config), token, certificates=_own(config))
     if token or config.admin.auth == "none":
-        return Place(urls, token)
+        return place
     try:
-        return Place(urls, _minted(store, config, scope))
+        return attrs.evolve(place, token=_minted(store, config, scope))
     except (_NoKeyError, ConfigError) as error:
-        return Place(urls, None, str(error))
+        return attrs.evolve(place, why=str(error))
 
 
 def _read(file: str | None) -> GatewayConfig:
@@ -82,18 +84,33 @@ def _read(file: str | None) -> GatewayConfig:
 
 def _urls(store: StateFolder, config: GatewayConfig) -> tuple[str, ...]:
     """What the gateway noted, else what the config says; a port that the system chose says nothing."""
-    found = [*_called(store.noted_addresses() or config.management_addresses)]
+    found = [*_called(store.noted_addresses() or _configured(config))]
     if not found:
         raise click.ClickException(f"no gateway is there: none has noted its address in {store.directory}")
     return tuple(found)
 
 
+def _configured(config: GatewayConfig) -> tuple[str, ...]:
+    """As the gateway will note them."""
+    if config.admin.bind is not None:
+        return (config.admin.bind,)
+    server = config.server
+    return tuple("https://" * server.speaks_tls(bind) + bind.address for bind in server.bind)
+
+
 def _called(addresses: Iterable[str]) -> Iterable[str]:
-    for bind in map(parse_bind, addresses):
+    for address in addresses:
+        plain = address.removeprefix("https://")
+        scheme = "http" if plain == address else "https"
+        bind = parse_bind(plain)
         if isinstance(bind, UnixBind):
             yield str(bind)
         elif isinstance(bind, TcpBind) and bind.port:
-            yield f"http://{TcpBind(_LOOPBACK.get(bind.host, bind.host), bind.port)}"
+            yield f"{scheme}://{TcpBind(_LOOPBACK.get(bind.host, bind.host), bind.port)}"
+
+
+def _own(config: GatewayConfig) -> tuple[str, ...]:
+    return tuple(pair.cert for pair in config.server.tls.pairs)
 
 
 # ---- the key ----------------------------------------------------------------------------------------

@@ -64,13 +64,13 @@ def command(
     """
     path, asked = find_config(file, os.environ)
     if validate_only:
-        report(load_config(path))
+        report(load_config(path).examined())
         context.exit(0)
     if bind and _typed(context, "host", "port"):
         raise click.UsageError("--bind replaces --host and --port: give one or the other")
     created = not asked and _create(path)
     digest = digest_of(path)  # before it is read: a change in between is not missed
-    loaded = load_config(path)
+    loaded = load_config(path).examined()
     if loaded.problems:
         complain(loaded)
         context.exit(BAD_CONFIG)

@@ -45,7 +45,7 @@ def check(config: GatewayConfig, positions: Positions | None = None) -> list[Pro
 def advise(config: GatewayConfig, positions: Positions | None = None) -> list[Problem]:
     """What `config` says that does nothing: keys that wait, endpoints that nobody can reach."""
     positions = positions or Positions()
-    return _problems(positions, (*_unreachable(config), *_nowhere(config)))
+    return _problems(positions, (*_idle_certificates(config), *_unreachable(config), *_nowhere(config)))
 
 
 def _problems(positions: Positions, findings: Iterable[Finding]) -> list[Problem]:
@@ -75,6 +75,23 @@ def _is_chosen(address: str) -> bool:
     """Whether the system chooses the port, another one each time."""
     bind = parse_bind(address)
     return isinstance(bind, TcpBind) and bind.port == 0
+
+
+def _server_tls(config: GatewayConfig) -> Iterator[Finding]:
+    """Every certificate has its key, and who asks for TLS has a certificate."""
+    server, path = config.server, ("server", "tls")
+    tls = server.tls
+    if tls.cert and not tls.key:
+        yield (*path, "cert"), "needs server.tls.key"
+    if tls.key and not tls.cert:
+        yield (*path, "key"), "needs server.tls.cert"
+    if tls.pairs:
+        return
+    if tls.client_ca:
+        yield (*path, "client_ca"), "needs a certificate of our own: server.tls.cert and key"
+    for index, bind in enumerate(server.bind):
+        if bind.tls:
+            yield ("server", "bind", index, "tls"), "needs a certificate: server.tls.cert and key"
 
 
 def _own_listeners(config: GatewayConfig) -> Iterator[Finding]:
@@ -154,6 +171,7 @@ def match_key(endpoint: EndpointConfig) -> object | None:
 
 _GATEWAY_RULES: tuple[Callable[[GatewayConfig], Iterator[Finding]], ...] = (
     _listeners,
+    _server_tls,
     _own_listeners,
     _prefix,
     _metrics_path,
@@ -227,6 +245,12 @@ _ENDPOINT_RULES: tuple[Callable[[EndpointConfig], Iterator[Finding]], ...] = (
 
 
 # ---- advice ---------------------------------------------------------------------------------------
+
+
+def _idle_certificates(config: GatewayConfig) -> Iterator[Finding]:
+    server = config.server
+    if server.tls.pairs and not any(map(server.speaks_tls, server.bind)):
+        yield ("server", "tls"), "is for nobody: every listener says `tls: false`"
 
 
 def _unreachable(config: GatewayConfig) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from pathlib import Path as FilePath
 import attrs
 from attrs import field, frozen
 
+from trio_gateway.config.certificates import file_advice, file_findings
 from trio_gateway.config.check import advise, check
 from trio_gateway.config.merge import overlay
 from trio_gateway.config.model import EndpointConfig, GatewayConfig
@@ -72,6 +73,18 @@ class Loaded:
     def defaults(self) -> Table:
         """What the file gives to endpoints that come from elsewhere, as it gives it to its own."""
         return _defaults(self.positions.root)
+
+    def examined(self) -> Loaded:
+        """The same with what is wrong with the files that it names. For who may know what lies where."""
+        problems, warnings = (
+            [self.positions.problem(path, message) for path, message in find(self.config)]
+            for find in (file_findings, file_advice)
+        )
+        return attrs.evolve(
+            self,
+            problems=_in_order(self.problems, problems),
+            warnings=_in_order(self.warnings, warnings),
+        )
 
     def strict(self) -> Loaded:
         """The same with warnings counted as problems."""

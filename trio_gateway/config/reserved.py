@@ -8,12 +8,10 @@ warning. Whoever builds a feature deletes its names here and adds its fields to 
 from __future__ import annotations
 
 from trio_gateway.config.model import (
-    BindConfig,
     CircuitBreakerConfig,
     EndpointConfig,
     EndpointTimeouts,
     GatewayConfig,
-    ServerConfig,
     TracingConfig,
 )
 
@@ -42,8 +40,6 @@ RESERVED_KEYS: dict[type, frozenset[str]] = {
     EndpointConfig: _ENDPOINT,
     EndpointTimeouts: frozenset(("per_try", "queue")),
     CircuitBreakerConfig: frozenset(("failover_endpoint", "fallback_on")),
-    ServerConfig: frozenset(("tls",)),
-    BindConfig: frozenset(("tls",)),
     TracingConfig: frozenset(("otlp",)),
 }
 """The keys of each block that are refused by name."""

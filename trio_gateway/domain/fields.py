@@ -37,7 +37,8 @@ class Hop:
 
     `peer` is the direct peer's address, b"" where it has none, `trusted` whether it may speak for others,
     `scheme` and `host` what it used (`host` is empty when it named none), `prefix` the raw path that the
-    route consumed, `version` the client's protocol: `1.0`, `1.1` or `2`. `traceparent` is the trace context
+    route consumed, `version` the client's protocol: `1.0`, `1.1` or `2`. `client_certificate` is what
+    upstreams are told of the verified one that it showed, b"" without one. `traceparent` is the trace context
     that went on, b"" before the request did. `origin` is the scheme and authority of the client's own url
     where a trusted peer told of it, b"" elsewhere.
     """
@@ -49,6 +50,7 @@ class Hop:
     host: bytes
     prefix: bytes
     version: bytes
+    client_certificate: bytes = b""
     traceparent: bytes = b""
     origin: bytes = b""
 

@@ -53,6 +53,7 @@ _NEVER_NOMINATED = frozenset((b"host", b"content-length", b"authorization"))
 _SET_FOR_UPSTREAM = frozenset(
     (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-prefix")
 )
+_CLIENT_CERT = b"x-forwarded-client-cert"
 _REWRITTEN = {b"location": Fate.URI, b"content-location": Fate.URI, b"set-cookie": Fate.COOKIE}
 _OURS_TO_CLIENT = frozenset((b"x-orchestrated-by", b"x-response-time", b"x-endpoint-id", b"server"))
 
@@ -69,13 +70,20 @@ ResponseRule = Callable[[RawHeaders, Hop, float], RawHeaders]
 
 
 def compile_request(
-    rules: HeadersConfig, *, authority: bytes, request_id_header: bytes, tls: bool, traces: bool = False
+    rules: HeadersConfig,
+    *,
+    authority: bytes,
+    request_id_header: bytes,
+    tls: bool,
+    traces: bool = False,
+    client_certificates: bool = False,
 ) -> RequestRule:
     """The rule that turns a client's fields into the upstream's; framing fields are left to the caller.
 
     `authority` is the target's; its port is left out of Host where it is the scheme's (`tls`). The rule
     raises BadRequest when `Connection` nominates Host, Content-Length or Authorization, LoopDetected when
-    the request came through here three times. With `traces` it continues the request's trace or begins one.
+    the request came through here three times. With `traces` it continues the request's trace or begins one,
+    with `client_certificates` it tells the upstream whose certificate the client showed.
     """
     changes = Changes.of(rules.request)
     configured = changes.fields
@@ -128,7 +136,19 @@ def compile_request(
         host = (b"Host", hop.host) if preserve and hop.host else rewritten
         return [host, *kept, *configured, *ours]
 
+    if client_certificates and _CLIENT_CERT not in changes.replaced:
+        return _identifying(request_rule)
     return request_rule
+
+
+def _identifying(request_rule: RequestRule) -> RequestRule:
+    def identifying_rule(headers: RawHeaders, hop: Hop) -> RawHeaders:
+        fields = request_rule(headers, hop)
+        if hop.client_certificate:
+            fields.append((b"X-Forwarded-Client-Cert", hop.client_certificate))
+        return fields
+
+    return identifying_rule
 
 
 @lru_cache(maxsize=_RULES_REMEMBERED)
@@ -152,7 +172,7 @@ def _inbound_fate(name: bytes, *, trusted: bool) -> Fate | None:
         return _NOTE
     if name in FIELDS:
         return _TRACE
-    if bound_to_connection(name):
+    if bound_to_connection(name) or name == _CLIENT_CERT:  # whoever says it: we have not seen it
         return _DROP
     if trusted:
         return _NOTE if name in _SET_FOR_UPSTREAM or name == b"forwarded" else None

@@ -19,6 +19,7 @@ from trio_gateway.observe.metrics import (
     EndpointStats,
     Metrics,
     PoolView,
+    TlsStats,
 )
 from trio_gateway.observe.process import process_families
 from trio_gateway.observe.textformat import (
@@ -58,6 +59,7 @@ def _families(metrics: Metrics) -> Iterator[str]:
     pools = [(label("endpoint", id_), pool) for id_, pool in sorted(metrics.pools().items())]
     yield from _gateway(metrics)
     yield from _config(metrics)
+    yield from _tls(metrics.tls)
     yield from _requests(endpoints)
     yield from _breakers(endpoints)
     yield from _health(endpoints)
@@ -124,6 +126,30 @@ def _config(metrics: Metrics) -> Iterator[str]:
     )
     yield gauge(
         f"{name}_loaded_timestamp_seconds", "When the config in force was loaded.", metrics.config_loaded_at
+    )
+
+
+def _tls(tls: TlsStats) -> Iterator[str]:
+    name = f"{_PREFIX}_tls"
+    done = [f'{name}_handshakes_total{{version="{key}"}} {n}\n' for key, n in tls.handshakes.copy().items()]
+    yield family(f"{name}_handshakes_total", "counter", "TLS handshakes with clients that were done.", done)
+    total = f"{name}_handshake_failures_total"
+    failed = [f'{total}{{reason="{key}"}} {n}\n' for key, n in tls.failures.copy().items()]
+    yield family(total, "counter", "TLS handshakes with clients that failed.", failed)
+    expiry = f"{name}_certificate_not_after_timestamp_seconds"
+    ends = [f"{expiry}{{{label('certificate', file)}}} {end}\n" for file, end in tls.expiries.items()]
+    yield family(expiry, "gauge", "When a certificate of ours expires, by its file.", ends)
+    name = f"{name}_certificate_renewals"
+    yield counter(f"{name}_total", "Certificate files read again and taken into use.", tls.renewals)
+    yield counter(
+        f"{name[:-1]}_failures_total",
+        "Certificate files that were broken and changed nothing.",
+        tls.renewal_failures,
+    )
+    yield gauge(
+        f"{_PREFIX}_tls_last_renewal_successful",
+        "0 while the certificate files are broken and older ones in use.",
+        int(not tls.is_broken),
     )
 
 

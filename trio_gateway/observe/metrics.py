@@ -168,6 +168,26 @@ class LoopStats:
 
 
 @define(eq=False)
+class TlsStats:
+    """What TLS towards clients counts. Failures are by our own words for why."""
+
+    handshakes: dict[str, int] = field(factory=dict)  # those that were done, by protocol version
+    failures: dict[str, int] = field(factory=dict)
+    expiries: Mapping[str, float] = field(factory=dict)  # Unix seconds, by the certificate's file
+    renewals: int = 0
+    renewal_failures: int = 0  # the new files were broken; the old ones stayed
+    is_broken: bool = False  # the last renewal failed
+
+    def shaken(self, version: str) -> None:
+        """A handshake was done."""
+        self.handshakes[version] = self.handshakes.get(version, 0) + 1
+
+    def failed(self, reason: str) -> None:
+        """A handshake was not."""
+        self.failures[reason] = self.failures.get(reason, 0) + 1
+
+
+@define(eq=False)
 class Metrics:
     """All numbers of one gateway. Counters are plain attributes: whoever sees the thing happen adds one."""
 
@@ -185,6 +205,7 @@ class Metrics:
     pools: Callable[[], Mapping[str, PoolView]] = field(default=dict)  # the live ones by endpoint id
     streams: StreamStats = field(factory=StreamStats)
     loop: LoopStats = field(factory=LoopStats)
+    tls: TlsStats = field(factory=TlsStats)
     _endpoints: dict[str, EndpointStats] = field(factory=dict)
 
     def head_refused(self, code: str) -> None:

@@ -94,7 +94,8 @@ class Endpoint:
 def inherited(gateway: GatewayConfig) -> object:
     """What an endpoint takes from the rest of the config: where it is equal, the endpoint stays as it is."""
     server = gateway.server
-    return server.limits.body, server.timeouts.body_idle, gateway.tracing
+    client_certificates = server.tls.client_ca is not None
+    return server.limits.body, server.timeouts.body_idle, client_certificates, gateway.tracing
 
 
 def compile_endpoint(config: EndpointConfig, upstream: Upstream, gateway: GatewayConfig) -> Endpoint:
@@ -107,7 +108,7 @@ def compile_endpoint(config: EndpointConfig, upstream: Upstream, gateway: Gatewa
     if config.headers.location == "rewrite":
         preserve = config.headers.host == "preserve"
         location = compile_location(target.authority, target.path, tls=target.tls, preserve_host=preserve)
-    attempt = _attempt(config, upstream, request_id_header, traces=gateway.tracing.traceparent)
+    attempt = _attempt(config, upstream, gateway)
     return Endpoint(
         id=config.id,
         config=config,
@@ -142,9 +143,7 @@ def _smaller(one: int | None, other: int | None) -> int | None:
 # ---- layers ---------------------------------------------------------------------------------------
 
 
-def _attempt(
-    config: EndpointConfig, upstream: Upstream, request_id_header: bytes, *, traces: bool
-) -> Attempt:
+def _attempt(config: EndpointConfig, upstream: Upstream, gateway: GatewayConfig) -> Attempt:
     target = upstream.target
     return Attempt(
         pool=upstream.pool,
@@ -152,9 +151,10 @@ def _attempt(
         request_headers=compile_request(
             config.headers,
             authority=target.authority,
-            request_id_header=request_id_header,
+            request_id_header=gateway.tracing.request_id_header.encode(),
             tls=target.tls,
-            traces=traces,
+            traces=gateway.tracing.traceparent,
+            client_certificates=gateway.server.tls.client_ca is not None,
         ),
         join=_joiner(config, target),
         idle_timeout=config.timeouts.idle,

@@ -78,6 +78,7 @@ def fallback_of(
             exchange.query,
             request.headers,
             exchange.has_body,
+            bool(exchange.hop.client_certificate),
         )
         kept = fall_back(
             config, cache, refused, retry_after=breaker.retry_after(now), now=now, wall_time=time.time()
@@ -96,7 +97,10 @@ def recorded(handler: Handler, cache: FallbackCache) -> Handler:
         request = exchange.request
         cache.invalidate(request.method, request.target, request.headers, reply.status)
         wanted = cache.wants(request.method, request.headers, has_body=exchange.has_body)
-        if wanted and cache.storable(request.headers, reply.status, reply.headers):
+        certified = bool(exchange.hop.client_certificate)
+        if wanted and cache.storable(
+            request.headers, reply.status, reply.headers, client_certificate=certified
+        ):
             reply.body = RecordedBody(reply.body, cache, exchange, reply)
         return reply
 

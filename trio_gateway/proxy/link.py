@@ -65,6 +65,7 @@ class Link:
 
     tls = False
     alpn: str | None = None
+    client_certificate = b""  # as in Hop: what upstreams are told of the one that the peer showed
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ from trio_gateway.proxy.plan import Plan, make_plan
 from trio_gateway.proxy.pool import Pool
 from trio_gateway.proxy.steps import Steps, T, in_one_go, in_slices
 from trio_gateway.proxy.streams import Streams
+from trio_gateway.proxy.termination import Termination
 from trio_gateway.proxy.upstream import PoolFactory, Upstream
 
 __all__ = ["Plan", "Runtime"]
@@ -56,6 +57,7 @@ class Runtime:
     changing: trio.Lock = field(init=False, factory=trio.Lock)
     live: LiveState = field(init=False)
     streams: Streams = field(init=False)
+    termination: Termination | None = field(init=False, default=None)  # of TLS, where clients speak it
     _subscribers: list[Callable[[], None]] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
@@ -124,6 +126,19 @@ class Runtime:
     def _tell_subscribers(self) -> None:
         for callback in self._subscribers:
             callback()
+
+    def terminate_with(self, termination: Termination) -> bool:
+        """Have handshakes from now on use `termination`; whether it differs from the one before."""
+        before, stats = self.termination, self.metrics.tls
+        stats.is_broken = False
+        if before is not None and (before.config, before.digest) == (termination.config, termination.digest):
+            return False
+        self.termination = termination
+        stats.expiries = {file: found.expires for file, found in termination.certificates.items()}
+        if before is not None:
+            stats.renewals += 1
+            self.events.record("tls", "certificates renewed")
+        return True
 
     # ---- one change, in steps
 

@@ -28,13 +28,15 @@ class TlsLink(Link):
     It is the server's end without a `server_name`, the client's with one.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_tls", "alpn")
+    __slots__ = ("_incoming", "_outgoing", "_tls", "alpn", "client_certificate")
 
     tls = True
 
     def __init__(self, below: Link, context: ssl.SSLContext, server_name: str | None = None) -> None:
         super().__init__(below._sock, below.peer, below.local, below.write_timeout)
+        below._readiness = None  # whoever of both waits is told: the one below again if this is no TLS
         self.alpn: str | None = None
+        self.client_certificate = b""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -65,6 +67,11 @@ class TlsLink(Link):
         if rest := super().send_nowait(self._outgoing.read()):
             await self.send_rest(rest)
         return done
+
+    @property
+    def version(self) -> str:
+        """The protocol's version that both agreed on, as in `TLSv1.3`."""
+        return self._tls.version() or ""
 
     @property
     def peer_certificate(self) -> bytes | None:

@@ -41,6 +41,7 @@ class AsgiStream(HTTPStream):
     """See the module. The protocol feeds it and takes its events; it owns the way between."""
 
     ended = False  # the request is complete
+    client_certificate = b""  # as in Hop
     on_departure: Callable[[str], None] | None = None
     on_wait: Callable[[], None] | None = None  # called before a reply waits for the client
     on_taken: Callable[[int], None] | None = None  # the application is done with so many bytes

@@ -69,12 +69,13 @@ class H2(H2Protocol):
 
     connection: ClientConnection
 
-    def __init__(self, *args: Any, server_config: ServerConfig) -> None:
+    def __init__(self, *args: Any, server_config: ServerConfig, client_certificate: bytes = b"") -> None:
         super().__init__(*args)
         limits = server_config.limits
         # A head that is a little too large gets its answer; one beyond any measure ends the connection.
         self.connection = ClientConnection(limits.head, decoded=8 * limits.head)
         self._server = server_config
+        self._client_certificate = client_certificate
         self._streams: dict[int, AsgiStream] = {}
         self._inflows: dict[int, Inflow] = {}
         self._flood = FloodAccount(trio.current_time())
@@ -88,7 +89,7 @@ class H2(H2Protocol):
         self._pinged = trio.Event()
         self._draining = False
         self._refuse_above: int | None = None
-        self._partial = False
+        self._partial = True
         self._requests = 0
         self._handlers: dict[type[H2Event], Callable[[Any], None]] = {
             RequestReceived: self._on_request,
@@ -182,6 +183,7 @@ class H2(H2Protocol):
             self.stream_send,
             stream_id,
         )
+        stream.client_certificate = self._client_certificate
         stream.on_taken = lambda size: self._credit(stream_id, size)
         stream.on_reset = lambda: self._cut(stream_id)
         outbox.on_wait = stream.waits

@@ -87,7 +87,7 @@ class DoorConnection(TCPServer):
             async with TaskGroup() as task_group:
                 self.protocol = self._make_protocol(task_group)
                 await self.protocol.initiate()
-                self._become_idle()
+                self._limit_head(complete=False)
                 if self._draining:
                     self.drain()
                 with self._reading:
@@ -111,7 +111,9 @@ class DoorConnection(TCPServer):
             link.local,
             self.protocol_send,
         )
-        return H2(*parts, server_config=self._server_config) if self._http2 else OneExchange(*parts)
+        if not self._http2:
+            return OneExchange(*parts)
+        return H2(*parts, server_config=self._server_config, client_certificate=link.client_certificate)
 
     async def protocol_send(self, event: Event) -> None:
         """Take one event of the protocol's. Only bytes may have to wait."""

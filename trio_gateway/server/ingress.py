@@ -147,6 +147,7 @@ def _peer(scope: Scope) -> str:
 def _exchange(
     config: GatewayConfig, scope: Scope, request: RequestHead, body: AsgiBody, writer: AsgiWriter
 ) -> Exchange:
+    stream = stream_of(scope)
     peer, proxies = _peer(scope), config.server.trusted_proxies
     trusted = bool(proxies) and within(peer, proxies)
     id_header = config.tracing.request_id_header.encode().lower()
@@ -159,6 +160,7 @@ def _exchange(
         host=request.host,
         prefix=b"",
         version=request.version,
+        client_certificate=stream.client_certificate if stream is not None else b"",
     )
     client = peer
     if trusted:

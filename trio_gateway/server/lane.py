@@ -76,6 +76,9 @@ class Lane:
         self.link.min_rate = server.limits.min_rate
         self._peer = address_field(self.link.peer[0])
         self._trusted = within(self.link.peer[0], server.trusted_proxies)
+        if self.link.alpn == "h2":
+            await self.door.serve(self.link, b"", http2=True)
+            return
         self.due = trio.current_time() + server.timeouts.head
         self._running = True
         self.link.watch_departure(self._client_left)
@@ -96,7 +99,7 @@ class Lane:
             if self._retired:
                 await linger(self.link)
                 return False
-            if head == _PREFACE_HEAD and not self.served and self._server().h2c:
+            if head == _PREFACE_HEAD and not self.served and self._may_be_h2c():
                 return await self._hand_over(head, http2=True)
             request = parse_request(head, self._server().limits)
             if request.method in (b"CONNECT", b"TRACE"):
@@ -105,7 +108,7 @@ class Lane:
         except ClientGone:
             return False
         except GatewayError as error:
-            await self._refuse(error)
+            await self.refuse(error)
             return False
 
     async def _read_head(self) -> bytes | None:
@@ -135,6 +138,10 @@ class Lane:
                 return None
             else:
                 self._buffer += data
+
+    def _may_be_h2c(self) -> bool:
+        """Over TLS, HTTP/2 is agreed on by ALPN or not spoken (RFC 9113 3.2)."""
+        return self._server().h2c and not self.link.tls
 
     # ---- dispatch
 
@@ -214,6 +221,7 @@ class Lane:
             host=request.host,
             prefix=b"",
             version=request.version,
+            client_certificate=self.link.client_certificate,
         )
         client = peer
         if self._trusted:
@@ -223,7 +231,7 @@ class Lane:
 
     # ---- ends
 
-    async def _refuse(self, error: GatewayError) -> None:
+    async def refuse(self, error: GatewayError) -> None:
         """Answer what is no servable request, then close behind it."""
         await self.link.send(self._refusal(error))
         await linger(self.link)

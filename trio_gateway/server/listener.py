@@ -18,12 +18,14 @@ from trio_gateway.config.addresses import UNIX_PEER
 from trio_gateway.config.binds import InheritedBind, TcpBind, UnixBind, parse_bind
 from trio_gateway.config.model import BindConfig
 from trio_gateway.domain.access import within
-from trio_gateway.errors import ClientTooMany, GatewayError, TooManyConnections
+from trio_gateway.errors import BadRequest, ClientTooMany, GatewayError, TooManyConnections
 from trio_gateway.observe.metrics import Metrics, Refusal
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import Listener, Network
 from trio_gateway.proxy.runtime import Runtime
+from trio_gateway.proxy.termination import Termination
 from trio_gateway.server.descriptors import connection_cap, raise_descriptor_limit
+from trio_gateway.server.handshake import shake_hands
 from trio_gateway.server.lane import Door, Lane
 from trio_gateway.server.opening import read_proxy_header
 from trio_gateway.server.refusal import linger, refusal
@@ -134,8 +136,12 @@ class Server:
 
     def _admit(self, link: Link, bind: BindConfig) -> None:
         if len(self.lanes) >= self._cap():
-            error = TooManyConnections(headers=_SOON)
-            self._connections.start_soon(self._turn_away, link, "connections", error)
+            if self._termination(bind) is None:
+                error = TooManyConnections(headers=_SOON)
+                self._connections.start_soon(self._turn_away, link, "connections", error)
+            else:  # its handshake would cost more than we have
+                self.metrics.connections_refused["connections"] += 1
+                link.close()
             return
         lane = Lane(link, self.runtime, self.door, self.is_draining, proxies=self.proxies)
         self.lanes.add(lane)
@@ -169,6 +175,23 @@ class Server:
             server = self.runtime.plan.config.server
             lane.due = trio.current_time() + server.timeouts.head
             await read_proxy_header(lane.link, server.trusted_proxies)
+            lane.due = math.inf
+        if termination := self._termination(bind):
+            await self._secure(lane, termination)
+
+    def _termination(self, bind: BindConfig) -> Termination | None:
+        """What TLS clients of a listener meet; None where they speak plainly."""
+        return None if bind.tls is False else self.runtime.termination
+
+    async def _secure(self, lane: Lane, termination: Termination) -> None:
+        """Shake hands. Who speaks plain HTTP instead is told so in plain HTTP."""
+        timeout = self.runtime.plan.config.server.timeouts.handshake
+        try:
+            lane.link = await shake_hands(lane.link, termination, timeout, self.metrics.tls)
+        except BadRequest as error:
+            lane.due = trio.current_time() + timeout
+            await lane.refuse(error)
+            raise ConnectionAbortedError from None
 
     def _complain(self, event: str, peer: str, error: Exception) -> None:
         """Warn of what anybody can bring about, once a second."""

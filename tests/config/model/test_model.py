@@ -9,12 +9,13 @@ import attrs
 import pytest
 
 from trio_gateway.config import model
-from trio_gateway.config.model import BindConfig, EndpointConfig, GatewayConfig
+from trio_gateway.config.model import BindConfig, CertificateConfig, EndpointConfig, GatewayConfig
 
 BLOCKS = [getattr(model, name) for name in model.__all__]
 REQUIRED: dict[type, dict[str, str]] = {
     EndpointConfig: {"url": "http://h/"},
     BindConfig: {"address": "127.0.0.1:8000"},
+    CertificateConfig: {"cert": "server.pem", "key": "server.key"},
 }
 
 

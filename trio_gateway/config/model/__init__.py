@@ -35,13 +35,21 @@ from trio_gateway.config.model.endpoint import (
 )
 from trio_gateway.config.model.gateway import GatewayConfig, ShutdownConfig
 from trio_gateway.config.model.health import HealthCheckConfig
-from trio_gateway.config.model.server import BindConfig, Limits, ServerConfig, ServerTimeouts
+from trio_gateway.config.model.server import (
+    BindConfig,
+    CertificateConfig,
+    Limits,
+    ServerConfig,
+    ServerTimeouts,
+    ServerTls,
+)
 
 __all__ = [
     "AdminAuth",
     "AdminConfig",
     "AdminCors",
     "BindConfig",
+    "CertificateConfig",
     "CircuitBreakerConfig",
     "CorsConfig",
     "EndpointConfig",
@@ -62,6 +70,7 @@ __all__ = [
     "PoolConfig",
     "ServerConfig",
     "ServerTimeouts",
+    "ServerTls",
     "ShutdownConfig",
     "SlidingWindow",
     "TracingConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from attrs import field, frozen
 
@@ -38,10 +38,36 @@ class Limits:
 
 
 @frozen
+class CertificateConfig:
+    """An item of `server.tls.certificates`: paths of PEM files, the certificate before its chain."""
+
+    cert: str
+    key: str
+
+
+@frozen
+class ServerTls:
+    """`server.tls`: how TLS from clients ends here. Which certificate they see, SNI chooses."""
+
+    cert: str | None = None
+    key: str | None = None
+    client_ca: str | None = None  # clients must show a certificate of one of these CAs
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    certificates: tuple[CertificateConfig, ...] = ()
+
+    @property
+    def pairs(self) -> tuple[CertificateConfig, ...]:
+        """Every certificate; the first is for clients that ask for no name, or for an unknown one."""
+        first = (CertificateConfig(self.cert, self.key),) if self.cert and self.key else ()
+        return (*first, *self.certificates)
+
+
+@frozen
 class BindConfig:
     """An item of `server.bind`: a listener. Where a string stands for it, that is its address."""
 
     address: Bind
+    tls: bool | None = None  # None: wherever server.tls has a certificate
     proxy_protocol: bool = False  # each connection begins with a PROXY header, from trusted_proxies alone
 
 
@@ -58,5 +84,10 @@ class ServerConfig:
     prefix: PathPrefix = "/orchestrator"  # begins with "/", has no "/" at its end
     h2c: bool = False
     trusted_proxies: tuple[Network, ...] = ()
+    tls: ServerTls = field(factory=ServerTls)
     timeouts: ServerTimeouts = field(factory=ServerTimeouts)
     limits: Limits = field(factory=Limits)
+
+    def speaks_tls(self, bind: BindConfig) -> bool:
+        """Whether a listener's connections begin with a TLS handshake."""
+        return bool(self.tls.pairs) if bind.tls is None else bind.tls
