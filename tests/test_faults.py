@@ -38,6 +38,17 @@ NO_SOCKETS = "over HTTP/2 extended CONNECT is refused: L4"
 OWN = "what HTTP/2 alone can say"
 
 ROWS = {
+    # ---- ten rules behind the rows
+    "rule 1": Row("a bug of ours", "ends its connection or exchange, logged and counted once"),
+    "rule 2": Row("targets, fields and bodies", "bytes in, bytes out"),
+    "rule 3": Row("framing", "every message is framed by the gateway itself"),
+    "rule 4": Row("waits and writes", "each has a named timer"),
+    "rule 5": Row("upstream connections", "pooled only behind two complete messages and nothing else"),
+    "rule 6": Row("cancellation anywhere", "every place and permit is given back"),
+    "rule 7": Row("faults behind the head", "truncate visibly, never another status"),
+    "rule 8": Row("departures", "always noticed; behind the last byte no error"),
+    "rule 9": Row("replays", "only what is safe, settled once"),
+    "rule 10": Row("one endpoint's trouble", "exhausts nothing that others need"),
     # ---- requests: framing and heads
     "F1": Row("Content-Length with Transfer-Encoding", "400, close", LANE, NO_CODINGS),
     "F2": Row("a body that hides a second request", "one request upstream for each accepted"),

@@ -128,6 +128,7 @@ CUTS = {
 
 
 @fault("U4")
+@fault("rule 7")
 @pytest.mark.parametrize(("reply", "body"), CUTS.values(), ids=CUTS)
 async def test_a_reply_that_is_cut_is_seen_to_be_cut(door: Door, reply: bytes, body: bytes) -> None:
     """The client can tell, the access line says so, and the breaker counts one more."""
@@ -191,6 +192,7 @@ EXTRA = {
 
 
 @fault("U5")
+@fault("rule 5")
 @pytest.mark.parametrize("delay", [0.0, 0.5], ids=["at once", "later"])
 @pytest.mark.parametrize(("reply", "extra"), EXTRA.values(), ids=EXTRA)
 async def test_bytes_behind_a_reply_meet_nobody(door: Door, reply: bytes, extra: bytes, delay: float) -> None:
@@ -260,6 +262,7 @@ def dying(seen: list[Received]) -> Script:
 
 
 @fault("U3")
+@fault("rule 9")
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_stale_connection_is_replaced_where_that_is_safe(door: Door, method: str) -> None:
     """What is idempotent is sent once more; what is not was seen exactly once, and is a 502."""
@@ -293,6 +296,7 @@ async def test_a_replacement_is_not_replaced(door: Door) -> None:
         assert [received.target for received in seen] == [b"/", b"/x", b"/x"]
 
 
+@fault("rule 9")
 async def test_a_streamed_body_is_never_sent_twice(door: Door) -> None:
     """Its bytes are gone."""
     seen: list[Received] = []

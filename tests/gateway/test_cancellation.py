@@ -14,6 +14,7 @@ from attrs import frozen
 
 from tests.support.cancel import Moment, Strike
 from tests.support.client import RawClient, request
+from tests.support.faults import fault, through
 from tests.support.gateway import World, world
 from tests.support.upstream import Script, Wire, answering
 from tests.support.websocket import accept, echo_and_close, shake_hands
@@ -189,6 +190,8 @@ async def play(case: Case, n: int, moment: Moment, *, leave: bool) -> bool:
     return strike.struck
 
 
+@fault("rule 6")
+@through("lane")
 @pytest.mark.parametrize("how", ["cancelled asleep", "cancelled waking", "left asleep", "left waking"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_an_exchange_interrupted_anywhere_leaves_nothing_behind(

@@ -155,6 +155,8 @@ async def stopped(stage: Stage, others: int = 0) -> float:
 
 
 @fault("C1")
+@fault("rule 6")
+@fault("rule 8")
 @pytest.mark.parametrize("after", [0.001, 3.0], ids=["at once", "later"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
@@ -238,6 +240,7 @@ async def test_an_upload_that_its_client_abandons_never_looks_whole(door: Door) 
         assert ends == ["cut", "cut"]
 
 
+@fault("rule 8")
 async def test_who_leaves_behind_the_last_byte_has_left_nothing(door: Door) -> None:
     """A departure behind a whole reply is no error."""
     async with door.stage() as stage:

@@ -12,6 +12,7 @@ from attrs import frozen
 from structlog.testing import capture_logs
 
 from tests.support.client import Answer
+from tests.support.faults import fault
 from tests.support.stage import USERS, Door, Stage, silent
 from tests.support.upstream import Script, Wire, answering
 
@@ -138,6 +139,7 @@ def told(answer: Answer) -> dict[str, Any]:
     return document
 
 
+@fault("rule 1")
 async def test_a_bug_of_ours_costs_one_exchange(door: Door) -> None:
     """500 with what old clients read in it, logged and counted once, and not a word of the cause."""
     async with door.stage() as stage:

@@ -27,6 +27,7 @@ TARGETS = [
 
 
 @fault("R1")
+@fault("rule 2")
 @pytest.mark.parametrize(("rest", "target"), TARGETS)
 async def test_the_rest_of_a_target_reaches_the_backend_as_it_was_sent(
     door: Door, rest: str, target: str
@@ -76,6 +77,7 @@ async def test_every_method_passes(door: Door, method: str) -> None:
 
 
 @fault("H5")
+@fault("rule 2")
 async def test_request_fields_keep_order_duplicates_and_octets(door: Door) -> None:
     """Fields arrive in their order, doubled ones doubled, octets above 127 untouched."""
     seen: list[Received] = []

@@ -84,6 +84,7 @@ async def test_bodies_of_any_size_pass_whole(door: Door, size: int) -> None:
         assert seen[0].values(b"transfer-encoding") == []
 
 
+@fault("rule 3")
 async def test_a_streamed_upload_arrives_piece_by_piece(door: Door) -> None:
     """A body of unknown length goes on chunked, each piece when it comes."""
     pieces: list[tuple[float, bytes]] = []
@@ -115,6 +116,7 @@ async def test_a_streamed_upload_arrives_piece_by_piece(door: Door) -> None:
         assert [at - begun for at, _ in pieces] == pytest.approx([1, 2, 3, 4], abs=0.01)
 
 
+@fault("rule 3")
 async def test_an_upload_of_known_length_keeps_it(door: Door) -> None:
     """Streamed or not, a Content-Length stays one."""
     seen: list[Received] = []
@@ -129,6 +131,7 @@ async def test_an_upload_of_known_length_keeps_it(door: Door) -> None:
         assert seen[0].values(b"transfer-encoding") == []
 
 
+@fault("rule 3")
 async def test_a_chunked_reply_passes_piece_by_piece(door: Door) -> None:
     """A reply of unknown length has none on its way to the client, and loses no octet."""
 
@@ -271,6 +274,7 @@ async def test_an_unknown_expectation_fails(door: Door) -> None:
         assert (await stage.get("", "Expect: miracles")).status == 417
 
 
+@fault("rule 5")
 async def test_an_early_reply_is_relayed_at_once(door: Door) -> None:
     """A final reply during an upload reaches the client whole, though the upload never ends."""
 

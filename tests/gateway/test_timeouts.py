@@ -81,6 +81,7 @@ async def test_connecting_has_a_timer_of_its_own(
 
 
 @fault("C10")
+@fault("rule 10")
 async def test_a_hung_backend_keeps_nobody_else_waiting(door: Door) -> None:
     """Five hundred wait for one endpoint in vain, each for its `timeout`; another answers at once."""
     hung = {"url": "http://hung.example/", "name": "hung", "timeout": 10, "pool": {"max_connections": 8}}
@@ -141,6 +142,7 @@ async def test_every_piece_that_the_backend_takes_rearms_its_timeout(door: Door)
         assert (await call.answer()).status == 200
 
 
+@fault("rule 4")
 async def test_a_backend_that_takes_nothing_costs_its_timeout(door: Door) -> None:
     """An upload that stalls because of the backend is a 504 of the backend's making."""
 
@@ -260,6 +262,7 @@ async def flood(wire: Wire) -> None:
 
 
 @fault("C4")
+@fault("rule 4")
 async def test_a_client_that_stops_reading_is_cut(door: Door) -> None:
     """At `server.timeouts.write`, though the backend's `idle` and `total` are longer; nobody's failure."""
     async with door.stage(flood, {"timeout": 1}, server={"timeouts": {"write": 8}}) as stage:
