@@ -117,7 +117,8 @@ async def test_what_begins_otherwise_is_closed_unanswered(opening: bytes, autoju
                 client = await here.client()
                 await client.send(opening)
                 assert await client.at_end()
-        assert [entry["event"] for entry in logged] == ["a connection's PROXY header was refused"]
+        told = [entry["event"] for entry in logged if "PROXY" in entry["event"]]
+        assert told == ["a connection's PROXY header was refused"]
         assert here.gateway.runtime.metrics.connections_refused["proxy_header"] == 3
         assert here.backend.connections == 0
 
