@@ -36,7 +36,7 @@ def command(bind: str, check: bool) -> None:
     if not isinstance(place, TcpBind):
         raise click.BadParameter("must be HOST:PORT", param_hint="--bind")
     bind = str(place)
-    configure("text", "warning", sys.stderr)
+    configure("text", "error" if check else "warning", sys.stderr)  # failures that it provokes are no news
     refused = ""
     try:
         code = trio.run(_check) if check else trio.run(_play, bind)

@@ -19,6 +19,7 @@ from trio_gateway.supervisor import Gateway
 _CONFIG = """\
 server:
   bind: ["{bind}"]
+  limits: {{connections: 1000}}
 shutdown: {{drain: 1s}}
 endpoints:
   - name: users
