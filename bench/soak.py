@@ -1,6 +1,6 @@
 """Long runs against one gateway process, on loopback: what only shows after many requests.
 
-    python bench/soak.py [storms] [pairing] [streams] [clients] [stalls] [mixed] [--requests N] [--minutes M]
+    python bench/soak.py [storms] [pairing] [streams] [clients] [stalls] [mixed] [options, see --help]
 
 Without a name all of them run. Each prints what it measured; the exit code is 1 when something was wrong.
 
@@ -47,6 +47,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
     parser.add_argument("--requests", type=int, help="of pairing and mixed (default 100 000 and 1 000 000)")
     parser.add_argument("--minutes", type=float, help="end storms, pairing and mixed after so long")
+    parser.add_argument("--rate", type=float, default=0, help="of pairing and mixed, a second (default: all)")
     parser.add_argument("--clients", type=int, default=64, help="of pairing and mixed (default 64)")
     parser.add_argument("--mebibytes", type=int, default=1024, help="of each stream (default 1024)")
     parser.add_argument("--seconds", type=int, default=5, help="of each round of clients (default 5)")
@@ -69,7 +70,13 @@ def section(name: str, options: argparse.Namespace) -> Callable[[], Awaitable[li
         return stalls
     requests = options.requests or (1_000_000 if name == "mixed" else 100_000)
     return partial(
-        talk, requests, options.clients, options.seed, mixed=name == "mixed", minutes=options.minutes
+        talk,
+        requests,
+        options.clients,
+        options.seed,
+        mixed=name == "mixed",
+        minutes=options.minutes,
+        rate=options.rate,
     )
 
 

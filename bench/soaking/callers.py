@@ -89,7 +89,7 @@ class Tally:
 
 @define
 class Caller:
-    """One client: its connections come from `connect`, its dice from `rng`."""
+    """One client: its connections come from `connect`, its dice from `rng`; it rests before each talk."""
 
     connect: Callable[[], object]
     tally: Tally
@@ -114,6 +114,7 @@ class Caller:
         """Exchanges on connections that are kept while they last."""
         reader: Reader | None = None
         for talk in self.tally.talks(self.rng):
+            await trio.sleep(self.pause())
             if reader is None:
                 reader = Reader(await self.connect())  # type: ignore[misc]
             with self._patience(talk, reader.link):
@@ -194,6 +195,7 @@ class Caller:
 
     async def _streams(self, client: H2Client) -> None:
         for talk in self.tally.talks(self.rng):
+            await trio.sleep(self.pause())
             with self._patience(talk, client.link):
                 try:
                     await self._stream(client, talk)

@@ -6,6 +6,7 @@ import random
 import signal
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -35,7 +36,9 @@ class Findings:
             self.wrong.append(what)
 
 
-async def talk(requests: int, clients: int, seed: int, *, mixed: bool, minutes: float | None) -> list[str]:
+async def talk(
+    requests: int, clients: int, seed: int, *, mixed: bool, minutes: float | None, rate: float
+) -> list[str]:
     """Run one section; prints what it saw and returns what was wrong."""
     tally, backend = Tally(requests), Backend()
     with tempfile.TemporaryDirectory() as folder:
@@ -43,6 +46,7 @@ async def talk(requests: int, clients: int, seed: int, *, mixed: bool, minutes: 
             await nursery.start(backend.serve)
             async with watched(Path(folder), config(backend.port)) as watch:
                 watch.progress = lambda: tally.begun
+                await _first(watch.gateway)
                 baseline = watch.gateway.descriptors()
                 began = time.perf_counter()
                 async with trio.open_nursery() as others:
@@ -53,7 +57,7 @@ async def talk(requests: int, clients: int, seed: int, *, mixed: bool, minutes: 
                             others.start_soon(_again_and_again, kind, watch.gateway, random.Random(seed))
                     if minutes:
                         others.start_soon(_end_after, 60 * minutes, tally)
-                    await _all_clients(watch.gateway, tally, clients, seed)
+                    await _all_clients(watch.gateway, tally, clients, seed, rate)
                     others.cancel_scope.cancel()
                 seconds = time.perf_counter() - began
                 rate = tally.begun / seconds
@@ -63,16 +67,30 @@ async def talk(requests: int, clients: int, seed: int, *, mixed: bool, minutes: 
     return wrong
 
 
+def _rest(rate: float, rng: random.Random) -> float:
+    """Seconds until one of `rate` events a second; none where that is 0."""
+    return rng.expovariate(rate) if rate else 0.0
+
+
 async def _end_after(seconds: float, tally: Tally) -> None:
     """Begin nothing more then; what was begun goes on to its end."""
     await trio.sleep(seconds)
     tally.budget = tally.begun
 
 
-async def _all_clients(gateway: GatewayProcess, tally: Tally, clients: int, seed: int) -> None:
+async def _first(gateway: GatewayProcess) -> None:
+    """One request: what the gateway opens only once is open then."""
+    client = await gateway.client()
+    await client.get(_TARGET.decode(), "X-Number: 0")
+    client.link.close()
+
+
+async def _all_clients(gateway: GatewayProcess, tally: Tally, clients: int, seed: int, rate: float) -> None:
+    talkers = sum(1 if number % _H2_SHARE else _STREAMS for number in range(clients))
     async with trio.open_nursery() as nursery:
         for number in range(clients):
-            caller = Caller(gateway.connect, tally, random.Random(seed + number))
+            rng = random.Random(seed + number)
+            caller = Caller(gateway.connect, tally, rng, partial(_rest, rate / talkers, rng))
             if number % _H2_SHARE == 0:
                 nursery.start_soon(caller.over_h2, _STREAMS)
             else:
