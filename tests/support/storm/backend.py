@@ -8,31 +8,14 @@ from itertools import pairwise
 import trio
 from attrs import define
 
+from tests.support.storm.dice import PAUSES, Frozen, filled
+from tests.support.storm.websocket import accept
 from tests.support.upstream import Received, Wire
 
-PAUSES = (0, 0, 0, 0, 0, 0.003, 0.04, 0.7, 1.9, 6.0)  # the last two are beyond some timer or other
 _SIZES = (0, 1, 900, 5000, 5000, 300_000)
 _ENDS = ("whole",) * 16 + ("cut", "reset", "silent", "extra", "unasked", "unasked", "garbage")
 _TAKES = ("all",) * 12 + ("sips", "nothing", "late", "late", "vanish")
 _EVIL = b"HTTP/1.1 200 OK\r\nX-Nonce: evil\r\nContent-Length: 4\r\n\r\nevil"
-
-
-def filled(nonce: bytes, size: int) -> bytes:
-    """`size` bytes that say the nonce over and over."""
-    return (nonce * (size // len(nonce) + 1))[:size]
-
-
-class Frozen:
-    """Whether everybody but the gateway has stopped, each where it stands."""
-
-    def __init__(self) -> None:
-        self.now = False
-
-    async def checkpoint(self, seconds: float = 0.0) -> None:
-        """A pause; for ever once all is frozen."""
-        await trio.sleep(seconds)
-        if self.now:
-            await trio.sleep_forever()
 
 
 @define
@@ -58,6 +41,9 @@ class StormBackend:
         if head.method == b"POST":
             assert nonce not in self.once, "sent twice"
             self.once.add(nonce)
+        if head.values(b"sec-websocket-key"):
+            await accept(wire, head, nonce, self.chance, self.frozen)
+            return False
         takes = "all" if self.calm else self.chance.choice(_TAKES)
         if takes == "vanish":
             return False

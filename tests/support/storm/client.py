@@ -13,8 +13,11 @@ from attrs import define, field
 from h2.exceptions import ProtocolError
 
 from tests.support.client import Answer
-from tests.support.doors import Call, Caller, Cut
-from tests.support.storm.backend import PAUSES, Frozen, filled
+from tests.support.doors import Call, Caller, Cut, LaneCaller
+from tests.support.storm.dice import PAUSES, Frozen, filled
+from tests.support.storm.websocket import opening, talk
+from tests.support.websocket import Peer
+from trio_gateway.proxy.link import Link
 
 _OURS = (404, 408, 502, 503, 504)  # 404 while a reload has taken an endpoint away
 
@@ -56,7 +59,36 @@ class StormClient:
                 caller.reset() if self.chance.random() < 0.3 else caller.vanish()
                 caller = None
             await self.frozen.checkpoint(self.chance.choice(PAUSES))
+            if self.chance.random() < 0.2:
+                await self._converse()
         await self.frozen.checkpoint()
+
+    async def _converse(self) -> None:
+        """A WebSocket on a connection of its own, whatever becomes of it."""
+        caller = await self.connect()
+        if isinstance(caller, LaneCaller):
+            nonce = f"{self.chance.getrandbits(64):016x}"
+            self.results["asked"] += 1
+            with contextlib.suppress(OSError):
+                await self._open_websocket(caller.link, nonce)
+        caller.vanish()
+
+    async def _open_websocket(self, link: Link, nonce: str) -> None:
+        await link.send(opening(f"{self.chance.choice(self.paths)}/{nonce}", nonce))
+        received = b""
+        while b"\r\n\r\n" not in received:
+            if not (data := await link.receive()):
+                return
+            received += data
+        self.answered.add(nonce)
+        head, _, rest = received.partition(b"\r\n\r\n")
+        assert f"X-Request-ID: {nonce}".lower().encode() in head.lower()
+        self.results[f"websocket {head[9:12].decode()}"] += 1
+        if head[9:12] == b"101":
+            assert b"X-Nonce: " + nonce.encode() in head
+            peer = Peer(link, is_client=True)
+            peer.reader.feed(rest)
+            await talk(peer, nonce.encode(), self.chance, self.frozen, STALL)
 
     async def _round(self, caller: Caller) -> bool:
         """One request, or three at once; whether the connection goes on."""

@@ -14,8 +14,9 @@ from attrs import define, field
 from tests.support.doors import Caller, H2Caller, LaneCaller
 from tests.support.gateway import GATEWAY, unprobed
 from tests.support.stage import METHODS, Door, Stage, config_text, in_virtual_time
-from tests.support.storm.backend import Frozen, StormBackend
+from tests.support.storm.backend import StormBackend
 from tests.support.storm.client import StormClient
+from tests.support.storm.dice import Frozen
 from tests.support.storm.network import NarrowNetwork
 from trio_gateway.config.load import parse_config
 from trio_gateway.config.model import GatewayConfig
@@ -24,13 +25,13 @@ from trio_gateway.proxy.exchange import Exchange
 
 HOSTS = ("backend.example", "second.example", "third.example")
 _PATHS = tuple(f"/orchestrator/{name}" for name in ("users", "two", "three", "total", "kept", "nowhere"))
-_LONGEST = 8.0  # seconds: longer than every timer below, the longest that nothing may happen
+_LONGEST = 15.0  # seconds that nothing may happen: longer than every timer, those of a parting included
 _ALL_TIMERS = 60.0  # a connection's pipelined requests may need all of theirs one after the other
 _SERVER = {
     "timeouts": {"head": 3, "body_idle": 3, "keep_alive": 4, "write": 3},
     "limits": {"requests_per_connection": 40, "connections": 200},
 }
-_TIMERS = {"timeout": 3, "timeouts": {"connect": 1, "idle": 2}}
+_TIMERS = {"timeout": 3, "timeouts": {"connect": 1, "idle": 2}, "websocket": {"idle_timeout": 3}}
 
 
 def _endpoints(chance: random.Random) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -107,6 +108,8 @@ def _sign_of(exchange: Exchange) -> object:
     """What changes while an exchange gets on, its end included."""
     body, writer, scope = exchange.body, exchange.writer, exchange.scope
     ending = scope is not None and scope.cancel_called
+    if exchange.conversation is not None:
+        return exchange.conversation.up.moved, exchange.conversation.down.moved, ending
     return body.received, writer.sent, exchange.attempts, writer.committed, exchange.uploading, ending
 
 
