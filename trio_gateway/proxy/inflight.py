@@ -50,8 +50,10 @@ class InFlight:
         while True:
             while self._left_alone:  # each waits for 25 ms at most, those behind it included
                 await trio.sleep_until(self._left_alone[0].started + GRACE)
-                exchange = self._left_alone.popleft()
-                if exchange in self._exchanges:
-                    exchange.departed()
+                self._tell(self._left_alone.popleft())
             self._departure = trio.Event()
             await self._departure.wait()
+
+    def _tell(self, exchange: Exchange) -> None:
+        if exchange in self._exchanges:
+            exchange.departed()

@@ -261,6 +261,7 @@ class Link:
             self._sock.close()
             self._wake()
             self.peer_left()  # for whoever asks: nobody is there any more
+            self._on_departure = self._on_wait = None  # whose they are goes at once, without the collector
 
     def abort(self) -> None:
         """Close with a reset, so that the peer can tell a cut from an end (SO_LINGER 0)."""

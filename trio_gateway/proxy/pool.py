@@ -50,6 +50,7 @@ class Lease:
         """The connection is clean; it may serve again. Safe to repeat, also after `discard`."""
         if self.held:
             self.held = False
+            self.link.begin_message(None)  # an idle connection holds no exchange
             if keep_alive is not None:
                 self.connection.keep_alive = keep_alive
             self._pool._returned(self.connection)

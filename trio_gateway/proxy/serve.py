@@ -64,6 +64,8 @@ async def serve(exchange: Exchange, runtime: Runtime) -> None:
     finally:
         runtime.in_flight.leave(exchange)
         record(exchange, runtime)
+        if exchange.error is not None:  # its frames hold the exchange: both would wait for the collector
+            exchange.error.__traceback__ = exchange.error.__context__ = None
 
 
 def _internal_error(exchange: Exchange) -> GatewayError:

@@ -130,6 +130,12 @@ class AsgiStream(HTTPStream):
             self.leave("the application returned")
             with trio.CancelScope(shield=True):  # nothing behind it waits for a peer
                 await self.send(StreamClosed(stream_id=self.stream_id))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nobody who holds this stream: an exchange goes when it is over, not when it is collected."""
+        self.scope = {}  # type: ignore[typeddict-item]
+        self.on_wait = self.on_taken = self.on_reset = None
 
     # ---- the application's side
 

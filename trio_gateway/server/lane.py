@@ -194,6 +194,7 @@ class Lane:
             self._client_left()
         await serve(exchange, self.runtime)
         self._exchange = None
+        self.link.begin_message(None)
         if body is not _NO_BODY:
             assert isinstance(body, H1Body)
             self._buffer = body.leftover
