@@ -117,6 +117,7 @@ class Caller:
             await trio.sleep(self.pause())
             if reader is None:
                 reader = Reader(await self.connect())  # type: ignore[misc]
+            keep = False
             with self._patience(talk, reader.link):
                 keep = await self._exchange(reader, talk)
             if not keep:

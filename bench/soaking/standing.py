@@ -26,7 +26,7 @@ def _exchange(exchange: Exchange) -> str:
     name = exchange.hop.request_id.decode("latin-1")
     return (
         f"{name}: {now - exchange.started:.3f} s old, {exchange.waiting.name}, {left} s left, "
-        f"error {exchange.error!r}, descriptor {exchange.fileno}, committed {exchange.committed}, "
+        f"{exchange.door}, error {exchange.error!r}, committed {exchange.committed}, "
         f"body {exchange.body.received} (complete {exchange.body.complete}), sent {exchange.writer.sent}, "
         f"uploading {exchange.uploading}, attempts {exchange.attempts}"
     )

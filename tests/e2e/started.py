@@ -26,6 +26,7 @@ LOOPBACK = "127.0.0.1"
 _START = 30.0  # seconds, on a busy machine
 _STOP = 10.0
 _LONGEST = 60.0
+_LAST_WORDS = 1.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -154,6 +155,8 @@ async def gateway_process(
             yield gateway
             await _stop(gateway)
     except BaseException as error:
+        with trio.move_on_after(_LAST_WORDS, shield=True):  # one that crashed closes its listeners first
+            await process.wait()
         error.add_note(f"the gateway's exit code: {process.poll()}, and its last words: {gateway.log[-3:]}")
         raise
     finally:
