@@ -156,6 +156,8 @@ class Gateway:
         background.start_soon(self._drain_when_told, background)
         if warning := exposure(self.config):
             log.warning(warning)
+        for front in self._fronts:
+            front.server.warn_of_descriptors()
 
     async def _serve(self) -> None:
         async with trio.open_nursery() as serving:

@@ -138,12 +138,12 @@ async def test_who_carries_many_clients_is_none(peer: str, autojump_clock: objec
             assert (await (await here.client()).get(USERS)).status == 200
 
 
-async def test_a_cap_that_the_open_files_cut_is_told() -> None:
+def test_a_cap_that_the_open_files_cut_is_told() -> None:
     """The warning names the key, what holds, and why."""
     server = server_over(MemoryNetwork())
     server.descriptors = 1064
     with capture_logs() as logged:
-        await server.serve([])
+        server.warn_of_descriptors()
     (line,) = logged
     assert line["event"].startswith("server.limits.connections is cut")
     assert (line["configured"], line["connections"], line["open_files"]) == (10_000, 500, 1064)

@@ -92,14 +92,6 @@ class Server:
     async def serve(self, bound: Sequence[Bound]) -> None:
         """Accept until `close_listeners`, then wait for the connections; returns when none is left."""
         self._bound = bound
-        configured = self.runtime.plan.config.server.limits.connections
-        if self.proxies and self._cap() < configured:
-            log.warning(
-                "server.limits.connections is cut: each may need two of the open files that are allowed",
-                configured=configured,
-                connections=self._cap(),
-                open_files=self.descriptors,
-            )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sweep)
             async with trio.open_nursery() as connections:
@@ -201,6 +193,17 @@ class Server:
             log.warning(event, peer=peer, error=str(error))
 
     # ---- limits
+
+    def warn_of_descriptors(self) -> None:
+        """Say so where they allow fewer connections than the config does."""
+        configured, cap = self.runtime.plan.config.server.limits.connections, self._cap()
+        if self.proxies and cap < configured:
+            log.warning(
+                "server.limits.connections is cut: each may need two of the open files that are allowed",
+                configured=configured,
+                connections=cap,
+                open_files=self.descriptors,
+            )
 
     def _cap(self) -> int:
         return connection_cap(self.runtime.plan.config.server.limits.connections, self.descriptors)
