@@ -121,9 +121,9 @@ async def test_no_case_fails_that_passes_without_the_gateway(servers: Servers, t
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("cases", "pattern"), [(54, "9.*"), (90, "12.*"), (126, "13.*")])
+@pytest.mark.parametrize(("cases", "pattern"), [(54, "9.*"), (18, "12.2.*"), (18, "13.3.*")])
 async def test_no_large_case_fails_either(servers: Servers, tmp_path: Path, cases: int, pattern: str) -> None:
-    """Megabytes in one frame and in thousands, and all of compression."""
+    """Megabytes in one frame and in thousands, and compressed messages of every size."""
     await compare(servers, tmp_path, cases, pattern, seconds=3600)
 
 

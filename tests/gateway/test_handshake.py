@@ -224,6 +224,24 @@ async def test_a_malformed_handshake_goes_nowhere(lane: Door, fields: tuple[str,
         assert stage.backend.connections == 0
 
 
+async def test_a_request_behind_a_websocket_is_no_request(lane: Door) -> None:
+    """What stands behind an accepted handshake is frames: an HTTP request there breaks the protocol."""
+    raws: list[Peer] = []
+
+    async def note(peer: Peer) -> None:
+        raws.append(peer)
+        await peer.end()
+
+    async with lane.stage(accepting(note)) as stage:
+        client = await open_websocket(stage, behind=request("/admin"))
+        assert (await client.goodbye() or (0,))[0] == 1002
+        await client.end()
+        assert await stage.reasons() == ["client_violation"]
+        assert raws[0].reader.close is not None
+        assert not raws[0].reader.messages
+        assert stage.backend.connections == 1
+
+
 async def test_other_upgrades_are_plain_requests(lane: Door) -> None:
     """`Upgrade: h2c` and a handshake of HTTP/1.0 are ignored (RFC 9110 7.8); the field is not forwarded."""
     seen: list[Received] = []

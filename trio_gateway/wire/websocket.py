@@ -110,11 +110,10 @@ class FrameScanner:
             return self._rest(data)
         if self._held:
             data, self._held = self._held + data, b""
-        size, at = len(data), self._left
+        size, at, self._left = len(data), self._left, 0
         while at < size:
             end = self._judge(data, at, size)
             if end < 0:
-                self._left = 0
                 return data[:at]
             at = end
             if self.over:  # a close frame: what is behind it goes nowhere
