@@ -88,6 +88,14 @@ MISTAKES: list[tuple[object, dict[tuple[str | int, ...], tuple[str, Any]]]] = [
     ),
     (USERS | {"methods": ["GET", "get"]}, {("methods", 1): (METHODS, "get")}),
     (USERS | {"pool": 5}, {("pool",): ("must be a mapping of keys", 5)}),
+    (
+        USERS | {"websocket": {"enabled": 1, "idle_timeout": 0, "max_message_size": "1.5"}},
+        {
+            ("websocket", "enabled"): ("must be true or false", 1),
+            ("websocket", "idle_timeout"): ("must be longer than zero", 0),
+            ("websocket", "max_message_size"): ("must be a whole number of bytes", "1.5"),
+        },
+    ),
     (USERS | {"retry": {"a": 1}}, {("retry",): ("not available in this version", {"a": 1})}),
     (
         USERS | {"cors": {"origins": ["*"], "credentials": True}},
