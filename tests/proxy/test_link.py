@@ -86,11 +86,15 @@ def peeked(sock: socket.socket) -> bytes:
         return b""
 
 
+@pytest.mark.parametrize("registered", [False, True])
 @pytest.mark.parametrize("event", ["nothing", "bytes", "eof", "reset", "our close"])
-async def test_only_an_untouched_connection_is_quiet(event: str, pair: Pair) -> None:
+async def test_only_an_untouched_connection_is_quiet(event: str, registered: bool, pair: Pair) -> None:
     """What an idle connection must be to serve again; asking consumes nothing."""
     link, far = pair
+    if registered:
+        link.watch_departure(lambda: None)
     assert link.is_quiet()
+    assert link.seems_quiet()
     if event == "bytes":
         far.send(b"x")
     elif event == "eof":
@@ -103,8 +107,10 @@ async def test_only_an_untouched_connection_is_quiet(event: str, pair: Pair) -> 
         link.close()
     if event == "nothing":
         assert link.is_quiet()
+        assert link.seems_quiet()
     else:
         await until(lambda: not link.is_quiet())
+        await until(lambda: not link.seems_quiet())
         assert not link.is_quiet()
     if event == "bytes":
         assert link.receive_nowait() == b"x"

@@ -190,6 +190,12 @@ class Link:
             poll.register(self._sock, select.POLLIN)
         return not poll.poll(0)
 
+    def seems_quiet(self) -> bool:
+        """The same by what was told, without asking the kernel: it may be late by a turn of the loop."""
+        if self.tls or self._unread or self._readiness is None:
+            return self.is_quiet()
+        return not self.departed
+
     # ---- writing
 
     def send_nowait(self, data: bytes) -> bytes:

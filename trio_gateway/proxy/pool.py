@@ -99,7 +99,8 @@ class Pool:
     def take_nowait(self, max_idle: float = math.inf) -> Lease | None:
         """An idle connection that is alive and was idle for less than `max_idle` seconds, or None.
 
-        None too while others wait: they come first.
+        Without `max_idle`, for what can be sent again, the loop's word is enough that it is alive. None too
+        while others wait: they come first.
         """
         if self._waiters:
             return None
@@ -111,8 +112,9 @@ class Pool:
                 if now - connection.idle_since >= max_idle:
                     idle.append(connection)  # good for others
                     return None
-                if connection.link.is_quiet():
-                    return Lease(connection, connection.link, self, True)
+                link = connection.link
+                if link.seems_quiet() if max_idle == math.inf else link.is_quiet():
+                    return Lease(connection, link, self, True)
             connection.link.close()
             self._places += 1
         return None

@@ -183,8 +183,7 @@ class Lane:
         )
         writer = H1Writer(self.link, request, body, keep_alive=keep_alive, closing=self.draining)
         exchange = self._exchange = self._begin(request, body, writer)
-        exchange.path = path
-        exchange.query = query
+        exchange.path, exchange.query = path, query
         if request.upgrade and asks_for_websocket(request):
             exchange.upgrade = Upgrade(self.link, self._buffer)
             if body is _NO_BODY:

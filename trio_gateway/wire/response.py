@@ -152,6 +152,8 @@ def _content_length(value: bytes) -> int:
 
 
 def _closes(value: bytes, closes: bool) -> bool:
+    if value == b"keep-alive":  # as most say
+        return False
     tokens = [token.strip() for token in value.lower().split(b",")]
     if b"close" in tokens:
         return True
