@@ -79,7 +79,7 @@ def head_of(line: bytes, end: bytes, fields: list[bytes]) -> bytes:
     return head[: cut + 4] if cut >= 0 else head
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(REQUESTS, st.sampled_from([b"\r\n"] * 5 + [b"\n"]), FIELDS, st.booleans())
 def test_no_request_is_read_otherwise(line: bytes, end: bytes, fields: list[bytes], with_host: bool) -> None:
     """Whatever its start line and fields: the same parts, or the same refusal."""
@@ -87,7 +87,7 @@ def test_no_request_is_read_otherwise(line: bytes, end: bytes, fields: list[byte
     assert quick == thorough
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(STATUS_LINES, st.sampled_from([b"\r\n"] * 5 + [b"\n"]), FIELDS, st.sampled_from([b"GET", b"HEAD"]))
 def test_no_reply_is_read_otherwise(line: bytes, end: bytes, fields: list[bytes], method: bytes) -> None:
     """Whatever its status line and fields: the same parts and the same framing, or the same refusal."""
@@ -95,7 +95,7 @@ def test_no_reply_is_read_otherwise(line: bytes, end: bytes, fields: list[bytes]
     assert quick == thorough
 
 
-@settings(max_examples=500)
+@settings(deadline=None, max_examples=500)
 @given(st.integers(0, len(REQUEST) - 5), st.integers(0, 255), st.integers(0, 2))
 def test_no_octet_in_a_request_makes_a_difference(at: int, octet: int, removed: int) -> None:
     """Any one put in, or in the place of one or two."""
@@ -105,7 +105,7 @@ def test_no_octet_in_a_request_makes_a_difference(at: int, octet: int, removed: 
     assert quick == thorough
 
 
-@settings(max_examples=500)
+@settings(deadline=None, max_examples=500)
 @given(st.integers(0, len(REPLY) - 5), st.integers(0, 255), st.integers(0, 2))
 def test_no_octet_in_a_reply_makes_a_difference(at: int, octet: int, removed: int) -> None:
     """Any one put in, or in the place of one or two."""
