@@ -652,6 +652,45 @@ async def test_an_idle_connection_ends(autojump_clock: MockClock) -> None:
 
 
 @fault("C3")
+async def test_a_stream_too_many_is_refused_alone(autojump_clock: MockClock) -> None:
+    """RFC 9113 5.1.2: REFUSED_STREAM, which says that it may be sent again; the others go on."""
+    go = trio.Event()
+
+    async def wait(exchange: Exchange) -> None:
+        await go.wait()
+        await answer(exchange)
+
+    async with second_door(wait) as door, door.h2() as client:
+        await client.wait_for(lambda: client.h2.remote_settings.max_concurrent_streams == 100)
+        client.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 1000  # it was told, and forgets
+        client.h2.remote_settings.acknowledge()
+        streams = [await client.request(b"GET", PATH) for _ in range(150)]
+        refused = [await client.reply(stream) for stream in streams[100:]]
+        assert [reply.reset for reply in refused] == [ErrorCodes.REFUSED_STREAM] * 50
+        go.set()
+        served = [await client.reply(stream) for stream in streams[:100]]
+        assert [reply.status for reply in served] == [200] * 100
+        assert (await client.fetch(b"GET", PATH)).status == 200
+        assert client.goaway is None
+
+
+async def test_streams_beyond_any_measure_end_the_connection(autojump_clock: MockClock) -> None:
+    """Refusing costs something too."""
+    async with second_door(hang) as door, door.h2() as client:
+        await client.wait_for(lambda: client.h2.remote_settings.max_concurrent_streams == 100)
+        client.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 1000
+        client.h2.remote_settings.acknowledge()
+        for _ in range(500):
+            client.h2.send_headers(
+                client.h2.get_next_available_stream_id(),
+                [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"a"), (b":path", PATH)],
+                end_stream=True,
+            )
+        await client.flush()
+        await client.closed()
+        assert client.goaway is not None
+
+
 @pytest.mark.parametrize("said", [b"", H2_PREFACE, H2_PREFACE + b"\0\0"])
 async def test_a_client_that_never_begins_is_not_waited_for(said: bytes, autojump_clock: MockClock) -> None:
     """The preface and its settings are due within `timeouts.head`, as any head."""

@@ -153,6 +153,7 @@ class H2(H2Protocol):
         stream_id = event.stream_id
         if (self._refuse_above is not None and stream_id > self._refuse_above) or self._is_crowded():
             self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
+            self._spend()
             return
         try:
             head = read_head(event.headers or ())
@@ -166,8 +167,11 @@ class H2(H2Protocol):
             self.drain()
 
     def _is_crowded(self) -> bool:
-        """Streams that were reset are not counted by h2, but their exchanges may still be ending."""
-        return len(self._streams) >= 2 * MAX_STREAMS
+        """As many streams are open as may be. The exchanges of those that were reset may still be ending."""
+        held = len(self._streams)
+        if MAX_STREAMS <= held < 2 * MAX_STREAMS:
+            return self.connection.count_open(self._streams) >= MAX_STREAMS
+        return held >= MAX_STREAMS
 
     def _open(self, stream_id: int, head: H2Head, *, ended: bool) -> None:
         server = self._server

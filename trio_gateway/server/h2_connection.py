@@ -7,6 +7,7 @@ nothing. Windows are large enough that the connection's never binds: each stream
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from h2.config import H2Configuration
@@ -96,7 +97,16 @@ class ClientConnection(H2Connection):
         last = self.highest_inbound_stream_id if final else _LAST_STREAM
         return GoAwayFrame(0, last_stream_id=last).serialize()
 
+    def count_open(self, stream_ids: Iterable[int]) -> int:
+        """How many of these streams are not closed."""
+        return sum(stream.open for id_ in stream_ids if (stream := self.streams.get(id_)) is not None)
+
     # ---- hooks into h2
+
+    @property
+    def open_inbound_streams(self) -> int:
+        """As many less as clients may have: h2 ends the connection for one above (RFC 9113 5.1.2)."""
+        return super().open_inbound_streams - MAX_STREAMS
 
     def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> H2Stream:
         stream = super()._begin_new_stream(stream_id, allowed_ids)
