@@ -28,6 +28,7 @@ class Kind:
     method: str = "GET"
     body_bytes: int = 0
     headers: tuple[tuple[str, str], ...] = ()
+    tls: bool = False
 
     @property
     def target(self) -> str:
@@ -52,6 +53,8 @@ KINDS = {
         b'{"last": "value-of-the-field-%02d"}' % FIELDS,
         headers=tuple((f"X-Field-{n:02d}", f"value-of-the-field-{n:02d}") for n in range(1, FIELDS + 1)),
     ),
+    "tls": Kind("small JSON GET, keep-alive, over TLS", "/small", SMALL, tls=True),
+    "tlsreply": Kind("reply of 64 KiB over TLS", "/large.bin", LARGE, tls=True),
     "newconn": Kind("a new connection per request", "/small", SMALL, headers=(("Connection", "close"),)),
 }
 
@@ -81,6 +84,7 @@ DEFAULT_ROWS = (
     "reply-32",
     "headers-32",
     "newconn-32",
+    "tls-32",
     "reply-500",
 )
 

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import trustme
 from exchanges import DEFAULT_ROWS, Row, backend_http
 from load import SETTLE, Wrk, measure
 from peers import CADDY, PEERS, Site, nginx, program_version
@@ -105,15 +106,16 @@ def start(
     stack: ExitStack, run: Run, names: Sequence[str], core: int, backend: int, root: Path
 ) -> dict[str, Server]:
     """Start every peer that is installed; the others are noted as missing, with the reason."""
-    servers = {}
-    for name, port in zip(names, free_ports(len(names)), strict=True):
+    servers, ports, certificate = {}, free_ports(2 * len(names)), root / "server.pem"
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    for name, port, tls_port in zip(names, ports[::2], ports[1::2], strict=True):
         if PEERS[name].version() is None:
             run.missing[name] = "not installed"
             continue
         directory = _directory(root, name)
-        launch = PEERS[name].launch(Site(directory, port, backend))
+        launch = PEERS[name].launch(Site(directory, port, tls_port, backend, certificate))
         try:
-            servers[name] = stack.enter_context(serving(launch, port, core, directory))
+            servers[name] = stack.enter_context(serving(launch, port, core, directory, tls_port))
         except StartError as error:
             run.missing[name] = str(error)
     return servers

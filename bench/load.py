@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -83,6 +84,8 @@ class Wrk:
 
 def url(server: Server, kind: Kind) -> str:
     """Where the clients of this kind call the server."""
+    if kind.tls:
+        return f"https://127.0.0.1:{server.tls_port}{kind.target}"
     return f"http://127.0.0.1:{server.port}{kind.target}"
 
 
@@ -129,6 +132,9 @@ def _check_counters(counters: dict[str, Any], clients: int, body_bytes: int) -> 
 def check_reply(server: Server, kind: Kind) -> None:
     """One real request outside wrk: status 200 and the expected body to the byte, or RefusedError."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    if kind.tls:  # nobody on the way could be somebody else
+        unverified = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection("127.0.0.1", server.tls_port, timeout=20, context=unverified)
     try:
         body = b"x" * kind.body_bytes if kind.body_bytes else None
         connection.request(kind.method, kind.target, body, dict(kind.headers))

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import frozen
+from attrs import asdict, frozen
 from exchanges import PREFIX
 from process import Launch, plain_environment
 
@@ -60,6 +60,9 @@ NGINX_GATEWAY = """\
     }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{tls_port} ssl backlog=4096;
+        ssl_certificate {certificate};
+        ssl_certificate_key {certificate};
         location {prefix}/ {{
             proxy_pass http://backend/;
             proxy_http_version 1.1;
@@ -86,6 +89,7 @@ defaults
 "status":%ST,"bytes":%B,"duration_ms":%Ta,"server":"%s"}}'
 frontend gateway
     bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{tls_port} ssl crt {certificate} backlog 4096
     http-request replace-path {prefix}/(.*) /\\1
     default_backend target
 backend target
@@ -98,7 +102,7 @@ CADDYFILE = """\
     admin off
     skip_install_trust
 }}
-http://127.0.0.1:{port} {{
+(gateway) {{
     log {{
         output file {directory}/access.log {{
             roll_disabled
@@ -114,9 +118,19 @@ http://127.0.0.1:{port} {{
         }}
     }}
 }}
+http://127.0.0.1:{port} {{
+    import gateway
+}}
+https://127.0.0.1:{tls_port} {{
+    tls {certificate} {certificate}
+    import gateway
+}}
 """
 
 GATEWAY = """\
+server:
+  bind: [{{address: "127.0.0.1:{port}", tls: false}}, "127.0.0.1:{tls_port}"]
+  tls: {{cert: {certificate}, key: {certificate}}}
 endpoints:
   - url: http://127.0.0.1:{backend}/
     name: bench
@@ -126,19 +140,23 @@ endpoints:
 
 @frozen
 class Site:
-    """Where a server works: a directory of its own, its port, and the backend's."""
+    """Where a server works: its directory and ports, the backend's port, and a certificate with its key."""
 
     directory: Path
     port: int
+    tls_port: int
     backend: int
+    certificate: Path
 
     def write(self, name: str, template: str) -> str:
         """Fill the template in as a file of the site's directory; returns its path."""
         path = self.directory / name
-        path.write_text(
-            template.format(directory=self.directory, port=self.port, backend=self.backend, prefix=PREFIX)
-        )
+        path.write_text(self.fill(template))
         return str(path)
+
+    def fill(self, template: str) -> str:
+        """The template with what is known of the site."""
+        return template.format(**asdict(self), prefix=PREFIX)
 
 
 def nginx(directory: Path, inside: str) -> list[str]:
@@ -149,10 +167,7 @@ def nginx(directory: Path, inside: str) -> list[str]:
 
 
 def _nginx(site: Site) -> Launch:
-    inside = NGINX_GATEWAY.format(
-        directory=site.directory, port=site.port, backend=site.backend, prefix=PREFIX
-    )
-    return Launch(nginx(site.directory, inside), site.directory / "access.log")
+    return Launch(nginx(site.directory, site.fill(NGINX_GATEWAY)), site.directory / "access.log")
 
 
 def _haproxy(site: Site) -> Launch:
@@ -179,7 +194,7 @@ def _forwarder(script: str) -> Callable[[Site], Launch]:
 
 def _ours(site: Site) -> Launch:
     config = site.write("config.yaml", GATEWAY)
-    argv = [sys.executable, "-m", "trio_gateway", "run", "-c", config, "--bind", f"127.0.0.1:{site.port}"]
+    argv = [sys.executable, "-m", "trio_gateway", "run", "-c", config]
     return Launch(argv, site.directory / "output.log")
 
 

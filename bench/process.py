@@ -46,6 +46,7 @@ class Server:
 
     process: subprocess.Popen[bytes]
     port: int
+    tls_port: int
     access_log: Path
 
     def cpu(self) -> float:
@@ -82,7 +83,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def serving(launch: Launch, port: int, core: int, directory: Path) -> Iterator[Server]:
+def serving(launch: Launch, port: int, core: int, directory: Path, tls_port: int = 0) -> Iterator[Server]:
     """Run the server on one core until the block ends; it accepts on `port` when the block begins.
 
     It prints into output.log and errors.log of the directory. StartError when it does not come up.
@@ -99,7 +100,7 @@ def serving(launch: Launch, port: int, core: int, directory: Path) -> Iterator[S
         )
     try:
         _await_port(process, port, directory)
-        yield Server(process, port, launch.access_log)
+        yield Server(process, port, tls_port, launch.access_log)
     finally:
         _end(process)
 
