@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import http.client
 import re
 import shutil
@@ -9,12 +12,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
 from attrs import define
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from tests.e2e.started import GatewayProcess, backend, config, gateway_process, until
 from tests.support.authority import Authority
@@ -279,3 +286,76 @@ async def test_an_idle_connection_costs_little(tmp_path: Path) -> None:
             assert each < 32 * 1024
             for link in links:
                 link.close()
+
+
+# ---- a browser ----------------------------------------------------------------------------------------
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PAGE = b"""<!DOCTYPE html><title>x</title><script>
+const socket = new WebSocket(`wss://${location.host}/orchestrator/chat/`);
+socket.onopen = () => socket.send("hello");
+socket.onmessage = (event) => fetch(`/orchestrator/users/told/${event.data}`);
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+async def test_a_page_in_chromium_opens_a_websocket(tmp_path: Path) -> None:
+    """The page comes over HTTP/2, the socket over HTTP/1.1: wss is not offered over HTTP/2."""
+    targets: list[bytes] = []
+    told = trio.Event()
+
+    async def page(wire: Wire) -> None:
+        while True:
+            received = await wire.request()
+            targets.append(received.target)
+            if received.target.startswith(b"/told/"):
+                told.set()
+            await wire.reply(PAGE, b"Content-Type: text/html")
+
+    async def chat(request: WebSocketRequest) -> None:
+        socket = await request.accept()
+        await socket.send_message(await socket.get_message())
+        with contextlib.suppress(ConnectionClosed):
+            await socket.get_message()
+
+    authority = Authority(tmp_path)
+    pair = authority.issue(*NAMES)
+    async with backend(page) as upstream, trio.open_nursery() as nursery:
+        chatting = await nursery.start(partial(serve_websocket, chat, "127.0.0.1", 0, ssl_context=None))
+        text = config(upstream.address[1], server=f"tls: {{cert: {pair.cert}, key: {pair.key}}}")
+        text += f'  - {{url: "http://127.0.0.1:{chatting.port}/", name: chat}}\n'
+        async with gateway_process(tmp_path, text) as gateway, trio.open_nursery() as browsing:
+            url = f"https://localhost:{gateway.port}{PATH}"
+            browsing.start_soon(_browse, tmp_path / "profile", pin_of(pair.cert), url)
+            with trio.fail_after(40):
+                await told.wait()
+            browsing.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+    assert b"/told/hello" in targets
+    assert {line["target"]: line["http_version"] for line in gateway.lines()}[PATH] == "2"
+
+
+def pin_of(certificate: str) -> str:
+    """What a browser knows a key by."""
+    key = x509.load_pem_x509_certificate(Path(certificate).read_bytes()).public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(spki).digest()).decode()
+
+
+async def _browse(profile: Path, pin: str, url: str) -> None:
+    """Open the page in a browser that knows nothing and takes this one certificate."""
+    assert CHROMIUM is not None
+    await trio.run_process(
+        [
+            CHROMIUM,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            f"--user-data-dir={profile}",
+            f"--ignore-certificate-errors-spki-list={pin}",
+            "--remote-debugging-port=0",  # it stays until it is told to go
+            url,
+        ],
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from trio_gateway.observe.logs import SparingLogger, configure, logger, set_level
+from trio_gateway.observe.logs import SparingLogger, configure, log_unraisable, logger, set_level
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"
 
@@ -189,6 +190,14 @@ def test_a_line_is_one_line(text: str, raw: bytes) -> None:
         line = stream.getvalue()
         assert line.endswith("\n")
         assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or c in "\u2028\u2029\u202e" for c in line[:-1])
+
+
+def test_what_nobody_can_be_told_is_one_event() -> None:
+    """But for a server name that no client should ask for, which is that client's own trouble."""
+    with capture_logs() as lines:
+        for error in (ZeroDivisionError("x"), UnicodeDecodeError("ascii", b"\xff", 0, 1, "x")):
+            log_unraisable(SimpleNamespace(exc_value=error))  # type: ignore[arg-type]
+    assert [line["event"] for line in lines] == ["an error was ignored"]
 
 
 def test_what_peers_cause_is_logged_sparingly() -> None:

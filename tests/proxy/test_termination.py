@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import sys
 from pathlib import Path
 
 import pytest
 import trustme
+from structlog.testing import capture_logs
 
 from tests.support.authority import Authority
 from trio_gateway.config.model import CertificateConfig, ServerTls
 from trio_gateway.errors import ConfigError
+from trio_gateway.observe.logs import log_unraisable
 from trio_gateway.proxy.termination import Termination, files_of, load_termination
 
 
@@ -159,3 +162,20 @@ def test_certificates_may_stand_in_the_list_alone(authority: Authority) -> None:
     assert ServerTls(certificates=(pair,)).pairs == (pair,)
     assert ServerTls(pair.cert, pair.key).pairs == (CertificateConfig(pair.cert, pair.key),)
     assert ServerTls().pairs == ()
+
+
+def test_a_server_name_that_is_no_text_fails_quietly(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handshake fails; the `ssl` module's complaint about it goes nowhere."""
+    monkeypatch.setattr(sys, "unraisablehook", log_unraisable)
+    termination = served(authority, ("a.example",), ("b.example",))
+    client = authority.client()
+    client.check_hostname = False
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.wrap_bio(down, up, server_hostname="abcd.example").do_handshake()
+    up.write(up.read().replace(b"abcd.example", b"\xff\xfe\xfd\xfc.example"))
+    with capture_logs() as lines, pytest.raises(ssl.SSLError):
+        termination.context.wrap_bio(up, down, server_side=True).do_handshake()
+    assert lines == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 import click
 import structlog
@@ -18,6 +19,7 @@ from trio_gateway.config.binds import address_text
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.errors import ConfigError
 from trio_gateway.observe.accesslog import AccessLog
+from trio_gateway.observe.logs import log_unraisable
 from trio_gateway.supervisor import Gateway, Source
 
 log = structlog.get_logger("trio_gateway")
@@ -31,6 +33,7 @@ _LAST_LINES = 0.25  # seconds for the access log's writer when the gateway has s
 def serve(config: GatewayConfig, source: Source) -> int:
     """Run the gateway to its end and tell how it ended, as an exit code."""
     access_log = open_access_log(config)
+    sys.unraisablehook = log_unraisable
     try:
         return trio.run(_serve, config, source, access_log)
     except Exception as crash:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal, TextIO, cast
 
@@ -65,6 +66,16 @@ def set_level(level: str) -> None:
 def logger(component: str) -> FilteringBoundLogger:
     """The logger of one part of the gateway. It may be made before `configure`."""
     return cast(FilteringBoundLogger, structlog.get_logger(component))
+
+
+def log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    """A `sys.unraisablehook`: what no caller can be told stands in the log, and nothing else on our output.
+
+    The `ssl` module complains this way of clients that ask for a server name which is no ASCII; their
+    handshakes fail, which is counted, and that is all.
+    """
+    if not isinstance(found.exc_value, UnicodeDecodeError):
+        logger("trio_gateway").warning("an error was ignored", exc_info=found.exc_value)
 
 
 @define(eq=False)
