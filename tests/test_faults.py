@@ -1,8 +1,9 @@
 """The fault matrix: what bad input, broken peers and load must get, row by row, and who tests it.
 
-Each row names the doors that it applies to: `lane` for HTTP/1.1, `h2` for HTTP/2 by the Quart route, and
-`gateway` for what comes through neither. A test says with `fault(row)` which row it shows; its door is
-that of its fixture, or what `through` says. A row without a test through each of its doors fails here.
+Each row names the doors that it applies to: `lane` for HTTP/1.1, `h2` for HTTP/2 by the Quart route, both
+with `-tls` where the transport matters, and `gateway` for what comes through neither. A test says with
+`fault(row)` which row it shows; its door is that of its fixture, or what `through` says. A row without a
+test through each of its doors fails here.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ LANE = ("lane",)
 H2 = ("h2",)
 GATEWAY = ("gateway",)
 ALL = (*BOTH, *GATEWAY)
+TLS = (*BOTH, "lane-tls", "h2-tls")
 
 
 @frozen
@@ -58,7 +60,7 @@ ROWS = {
     "F8": Row("NUL, bare CR, controls in values", "400; on HTTP/2 the stream is reset"),
     "F9": Row("heads with bare LF", "400", LANE, NO_LINES),
     "F10": Row("chunk sizes and extensions in disguise", "400, close", LANE, "HTTP/2 has no chunks"),
-    "F12": Row("an upload that breaks off", "the upstream sees an abort, never a last chunk"),
+    "F12": Row("an upload that breaks off", "the upstream sees an abort, never a last chunk", TLS),
     "L1": Row("no Host, two Hosts", "400"),
     "L3": Row("absolute-form", "its authority wins, one Host upstream; on HTTP/2 400"),
     "L4": Row("CONNECT, TRACE, OPTIONS *", "405; OPTIONS * is the gateway's"),
@@ -72,20 +74,20 @@ ROWS = {
     "H5": Row("duplicates, order, case, obs-text", "unchanged both ways"),
     "H6": Row("a bare client", "nothing is invented but what is documented"),
     "H7": Row("cookies", "never another's, nor a probe's", ALL),
-    "H8": Row("HEAD, 204, 205, 304, codings", "framed right, untouched, connection reusable"),
+    "H8": Row("HEAD, 204, 205, 304, codings", "framed right, untouched, connection reusable", TLS),
     # ---- upstreams
     "U1": Row("refused, blackhole, DNS failure, DNS hang", "502, 504 at `connect`; others unaffected"),
     "U2": Row("replies that are none", "502, connection dropped, breaker counts"),
     "U3": Row("closed before the reply", "502; one replay where that is safe"),
     "U4": Row("a reply's body cut", "the client can tell; so does the access line"),
     "U5": Row("bytes behind a reply", "the next user gets his own answer"),
-    "U8": Row("no head, a drip, a stall", "504; relayed; cut at `idle`"),
+    "U8": Row("no head, a drip, a stall", "504; relayed; cut at `idle`", TLS),
     # ---- clients and load
-    "C1": Row("the client leaves", "the upstream's connection closes within 100 ms"),
-    "C2": Row("an upload is given up half-way", "the upstream sees an abort"),
-    "C3": Row("heads and bodies that drip", "ended at their timers"),
-    "C4": Row("clients that never read", "memory bounded, cut at `write`, others served"),
-    "C5": Row("an upload to a slow upstream", "bounded on the way, bytes identical"),
+    "C1": Row("the client leaves", "the upstream's connection closes within 100 ms", TLS),
+    "C2": Row("an upload is given up half-way", "the upstream sees an abort", TLS),
+    "C3": Row("heads and bodies that drip", "ended at their timers", TLS),
+    "C4": Row("clients that never read", "memory bounded, cut at `write`, others served", TLS),
+    "C5": Row("an upload to a slow upstream", "bounded on the way, bytes identical", TLS),
     "C6": Row("a crowd that gives up", "afterwards as if nothing had been"),
     "C8": Row("Connection: close, HTTP/1.0, idling", "closed promptly"),
     "C10": Row("one hung upstream and 500 who wait", "others unaffected; 504 at `timeout`"),
@@ -116,7 +118,9 @@ ROWS = {
     "S5": Row("probes that raise, hang, flap", "one endpoint affected, hysteresis", GATEWAY),
     "S6": Row("half-open with a hundred at once", "exactly so many probes"),
     "A1": Row("the management API under fire", "no 5xx; 401; 404 on the proxy's listener", GATEWAY),
-    "S1": Row("SIGTERM under load", "not ready first, started requests finish, exit in time", ALL),
+    "S1": Row(
+        "SIGTERM under load", "not ready first, started requests finish, exit in time", (*TLS, *GATEWAY)
+    ),
     "Z1": Row("everything at once", "pairs right, one access line each, back at the baseline", ALL),
 }
 TESTS = Path(__file__).parent
@@ -155,9 +159,10 @@ def test_a_row_is_tested_through_each_of_its_doors(
 
 def test_marks_name_rows(marked: dict[tuple[str, str], list[str]]) -> None:
     """No test is marked with a row that is none, or one that its door has no words for."""
-    assert [key for key in marked if key[0] not in ROWS or key[1] not in ROWS[key[0]].doors] == []
+    for row, door in marked:
+        assert door.removesuffix("-tls") in ROWS[row].doors, (row, door)
 
 
 def test_each_door_left_out_has_a_reason() -> None:
     """A row that one door has no words for says why."""
-    assert all(row.why or row.doors in (BOTH, GATEWAY, ALL) for row in ROWS.values())
+    assert all(row.why or set(BOTH) <= set(row.doors) or row.doors == GATEWAY for row in ROWS.values())

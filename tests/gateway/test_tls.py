@@ -10,6 +10,7 @@ import trio
 from tests.support.authority import Authority
 from tests.support.client import RawClient
 from tests.support.doors import Cut
+from tests.support.faults import fault
 from tests.support.gateway import GATEWAY
 from tests.support.stage import USERS, Door, Stage, recording
 from tests.support.upstream import Received, answering
@@ -99,6 +100,7 @@ async def test_plain_http_gets_a_clear_end(door: Door) -> None:
         assert stage.gateway.runtime.metrics.tls.failures == {"plain_http": 1}
 
 
+@fault("C3")
 async def test_handshakes_that_say_nothing_end_at_their_timer(door: Door) -> None:
     """`timeouts.handshake`; who shakes hands meanwhile is served."""
     async with door.stage(server={"timeouts": {"handshake": 3}}) as stage:

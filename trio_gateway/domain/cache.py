@@ -33,7 +33,7 @@ _UNKEPT = frozenset(  # RFC 9111 3.1, and what is made anew for each client
 _CREDENTIALS = (b"authorization", b"cookie", b"x-api-key")
 _NOT_THE_CLIENTS = frozenset(  # what an upstream reads in these says nothing of what the client sent
     b"forwarded via traceparent x-real-ip x-request-id x-forwarded-for x-forwarded-proto x-forwarded-host "
-    b"x-forwarded-port x-forwarded-prefix".split()
+    b"x-forwarded-port x-forwarded-prefix x-forwarded-client-cert".split()
 )
 _SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 _QUOTED = rb'"(?:[^"\\]|\\.)*"?'
