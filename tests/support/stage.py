@@ -151,7 +151,7 @@ class Stage:
 
     def open_upstream(self) -> int:
         """Connections to upstreams that the gateway holds."""
-        return sum(not link.closed for link in self.network.upstream_links)
+        return sum(link.fileno() >= 0 for link in self.network.upstream_links)  # TLS closes for it
 
     # ---- clients
 

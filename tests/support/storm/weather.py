@@ -6,24 +6,30 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
-from tests.support.doors import Caller, H2Caller, LaneCaller
-from tests.support.gateway import GATEWAY, unprobed
+from tests.support.authority import Authority
+from tests.support.doors import Caller
+from tests.support.gateway import unprobed
 from tests.support.stage import METHODS, Door, Stage, config_text, in_virtual_time
 from tests.support.storm.backend import StormBackend
 from tests.support.storm.client import StormClient
 from tests.support.storm.dice import Frozen
 from tests.support.storm.network import NarrowNetwork
+from tests.support.upstream import Script, Wire
 from trio_gateway.config.load import parse_config
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.errors import ClientGone
 from trio_gateway.proxy.exchange import Exchange
+from trio_gateway.proxy.tls_link import TlsLink
 
 HOSTS = ("backend.example", "second.example", "third.example")
+SECURE = HOSTS[2]  # speaks TLS
 _PATHS = tuple(f"/orchestrator/{name}" for name in ("users", "two", "three", "total", "kept", "nowhere"))
 _LONGEST = 15.0  # seconds that nothing may happen: longer than every timer, those of a parting included
 _ALL_TIMERS = 60.0  # a connection's pipelined requests may need all of theirs one after the other
@@ -34,15 +40,19 @@ _SERVER = {
 _TIMERS = {"timeout": 3, "timeouts": {"connect": 1, "idle": 2}, "websocket": {"idle_timeout": 3}}
 
 
-def _endpoints(chance: random.Random) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _endpoints(chance: random.Random, authority: Authority) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`users`, and the others: pools of one to three places, before backends that change."""
 
     def endpoint(name: str, **more: Any) -> dict[str, Any]:
         host = chance.choice(HOSTS)
         pool = {"max_connections": chance.randint(1, 3), "max_idle": chance.randint(0, 2)}
         breaker = {"failure_threshold": chance.choice((2, 1000)), "reset_timeout": 1, "half_open_max_wait": 2}
-        base = {"name": name, "url": f"http://{host}/", "methods": METHODS, "pool": pool}
-        return {**base, **_TIMERS, "circuit_breaker": breaker, **more}
+        scheme = "https" if host == SECURE else "http"
+        base = {"name": name, "url": f"{scheme}://{host}:80/", "methods": METHODS, "pool": pool}
+        made = {**base, **_TIMERS, "circuit_breaker": breaker, **more}
+        if made["url"].startswith("https"):
+            made["tls"] = {"ca": str(authority.folder / "ca.pem")}
+        return made
 
     total = {**_TIMERS["timeouts"], "total": 4}  # type: ignore[dict-item]
     kept = {"fallback_strategy": "cached_response", "failure_threshold": 2, "reset_timeout": 1}
@@ -56,10 +66,16 @@ def _endpoints(chance: random.Random) -> tuple[dict[str, Any], list[dict[str, An
     return endpoint("users"), [each for each in others if chance.random() < 0.9]
 
 
-def _config(chance: random.Random) -> GatewayConfig:
-    users, others = _endpoints(chance)
-    text = config_text(users, server=_SERVER, others=others)
-    return unprobed(parse_config(text, "storm.yaml", {}).require())
+def over_tls(backend: StormBackend, authority: Authority) -> Script:
+    """The same backend behind a handshake."""
+    context = authority.server(SECURE)
+
+    async def script(wire: Wire) -> None:
+        secure = TlsLink(wire.link, context)
+        await secure.handshake()
+        await backend(Wire(secure))
+
+    return script
 
 
 @define(eq=False)
@@ -119,6 +135,7 @@ class Storm:
 
     stage: Stage
     chance: random.Random
+    authority: Authority
     frozen: Frozen = field(factory=Frozen)
     backends: list[StormBackend] = field(factory=list)
     results: Counter[str] = field(factory=Counter)
@@ -166,16 +183,19 @@ class Storm:
         await done.wait()
 
     async def _lane(self) -> Caller:
-        caller = LaneCaller(await self.stage.network.connect(*GATEWAY))
-        self.stage.callers.append(caller)
-        return caller
+        return await evolve(self.stage, door="lane").connect()
 
     async def _h2(self) -> Caller:
-        caller = await H2Caller.start(await self.stage.network.connect(*GATEWAY), self.stage.nursery)
-        self.stage.callers.append(caller)
-        return caller
+        return await evolve(self.stage, door="h2").connect()
 
     # ---- what befalls them
+
+    def _config(self) -> GatewayConfig:
+        """Another config: other endpoints, pools, targets, breakers; its server is the same."""
+        users, others = _endpoints(self.chance, self.authority)
+        server = self.stage.gateway.runtime.config.server
+        text = config_text(users, others=others)
+        return evolve(unprobed(parse_config(text, "storm.yaml", {}).require()), server=server)
 
     async def _change(self) -> None:
         """Something else, every now and then, until all is frozen."""
@@ -185,12 +205,12 @@ class Storm:
             await self.chance.choice(deeds)()
 
     async def _reload(self) -> None:
-        self.stage.gateway.runtime.apply(_config(self.chance))
+        self.stage.gateway.runtime.apply(self._config())
 
     async def _reload_in_slices(self) -> None:
         runtime = self.stage.gateway.runtime
         async with runtime.changing:
-            await runtime.apply_in_slices(_config(self.chance))
+            await runtime.apply_in_slices(self._config())
 
     async def _hang(self) -> None:
         """A host that swallows packets, for a while."""
@@ -224,7 +244,7 @@ class Storm:
         for backend in self.backends:
             backend.calm, backend.frozen = True, Frozen()
         runtime = self.stage.gateway.runtime
-        runtime.apply(_config(self.chance))
+        runtime.apply(self._config())
         await trio.sleep(5)
         calm = [
             StormClient(connect, (path,), self.chance, Frozen(), Counter())
@@ -249,26 +269,27 @@ async def _ask_calmly(client: StormClient) -> None:
     caller.vanish()
 
 
-async def _storm(seed: int, clients: int, rounds: int) -> Counter[str]:
-    chance = random.Random(seed)
+async def _storm(seed: int, clients: int, rounds: int, folder: Path) -> Counter[str]:
+    chance, authority = random.Random(seed), Authority(folder)
     frozen, once = Frozen(), set[bytes]()
     backends = [StormBackend(random.Random(chance.random()), frozen, once) for _ in HOSTS]
-    users, others = _endpoints(chance)
+    scripts: list[Script] = [*backends[:2], over_tls(backends[2], authority)]
+    assert authority.pem
+    users, others = _endpoints(chance, authority)
     network = NarrowNetwork(chance=random.Random(chance.random())) if chance.random() < 0.5 else None
-    async with Door("lane").stage(
-        backends[0], users, server=_SERVER, others=others, network=network
-    ) as stage:
-        for backend, host in zip(backends[1:], HOSTS[1:], strict=True):
-            await stage.serve(backend, host)
-        storm = Storm(stage, chance, frozen, backends)
+    door = Door("lane", authority if chance.random() < 0.4 else None)
+    async with door.stage(scripts[0], users, server=_SERVER, others=others, network=network) as stage:
+        for script, host in zip(scripts[1:], HOSTS[1:], strict=True):
+            await stage.serve(script, host)
+        storm = Storm(stage, chance, authority, frozen, backends)
         await storm.play(clients, rounds)
     return storm.results
 
 
 def storm(seed: int, clients: int = 12, rounds: int = 6) -> Counter[str]:
     """Play the storm of `seed`; how its exchanges ended for their clients. Raises what was wrong."""
-    with _deterministic(seed):
-        results: Counter[str] = in_virtual_time(lambda: _storm(seed, clients, rounds))
+    with _deterministic(seed), TemporaryDirectory() as folder:
+        results: Counter[str] = in_virtual_time(lambda: _storm(seed, clients, rounds, Path(folder)))
     return results
 
 
