@@ -106,6 +106,7 @@ BAD = {
     "space in the target": (head("Host: a", start="GET /a b HTTP/1.1"), 400),
     "no slash": (head("Host: a", start="GET a HTTP/1.1"), 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "expectation and length": (head("Host: a", "Expect: miracles", "Content-Length: +1"), 400),
     "expectation": (head("Host: a", "Expect: miracles"), 417),
     "long target": (head("Host: a", start=f"GET /{'a' * 20_000} HTTP/1.1"), 414),
     "target beyond the limit": (head("Host: a", start=f"GET /{'a' * 8 * 1024} HTTP/1.1"), 414),

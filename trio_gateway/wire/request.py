@@ -158,6 +158,7 @@ def stripped(headers: RawHeaders) -> RawHeaders:
 def _read_fields(request: RequestHead) -> None:
     """Read the fields that frame and address the message; each is looked at once."""
     hosts = 0
+    met = True
     for name, value in request.headers:
         length = len(name)
         if length not in _LENGTHS_OF_FRAMING:
@@ -166,7 +167,8 @@ def _read_fields(request: RequestHead) -> None:
             hosts += 1
             request.host = value
         elif length == 6 and name.lower() == b"expect":
-            _read_expect(request, value)
+            met = met and value.lower() == b"100-continue"
+            request.expects_continue = request.version == b"1.1"
         elif length == 10 and name.lower() == b"connection":
             _read_connection(request, value)
         elif length == 14 and name.lower() == b"content-length":
@@ -179,12 +181,8 @@ def _read_fields(request: RequestHead) -> None:
         raise BadRequest("One Host field is needed")
     if not _HOST.fullmatch(request.host):
         raise BadRequest("Malformed Host")
-
-
-def _read_expect(request: RequestHead, value: bytes) -> None:
-    if value.lower() != b"100-continue":
+    if not met:  # said last: of a request that is malformed nobody knows what it expects
         raise ExpectationFailed
-    request.expects_continue = request.version == b"1.1"
 
 
 def _read_connection(request: RequestHead, value: bytes) -> None:
