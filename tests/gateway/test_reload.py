@@ -56,6 +56,16 @@ async def test_a_change_holds_from_the_next_request_on(door: Door) -> None:
         assert (await caller.fetch("GET", USERS)).status == 200
 
 
+async def test_another_prefix_holds_from_the_next_request_on(door: Door) -> None:
+    """On a connection that is open already, too; what stood under the old one is gone."""
+    async with door.stage() as stage:
+        caller = await stage.connect()
+        assert (await caller.fetch("GET", USERS)).status == 200
+        reload(stage, server={"prefix": "/api"})
+        assert (await caller.fetch("GET", "/api/users")).status == 200
+        assert (await stage.get()).status == 404
+
+
 async def test_an_exchange_keeps_the_plan_that_it_began_with(door: Door) -> None:
     """Its timeout, its headers, and its connection, though its endpoint moves or goes."""
 

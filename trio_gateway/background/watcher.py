@@ -35,7 +35,6 @@ log = structlog.get_logger("trio_gateway.config")
 
 STARTED_WITH = (
     "server.bind",
-    "server.prefix",
     "admin.bind",
     "metrics.bind",
     "metrics.enabled",
