@@ -15,7 +15,7 @@ from tests.support.faults import fault
 from tests.support.stage import USERS, Door, Stage, silent
 from tests.support.upstream import Script, Wire, answering
 
-DOORS = ("lane", "h2", "lane-tls", "h2-tls")
+DOORS = ("lane", "h2", "lane-tls")
 
 SOON = 0.1  # seconds until the backend sees its connection closed
 BEHIND_PIPELINED_BYTES = 0.3

@@ -13,7 +13,7 @@ from tests.support.faults import fault
 from tests.support.stage import OK, USERS, Door, recording
 from tests.support.upstream import Received, Wire
 
-DOORS = ("lane", "h2", "lane-tls", "h2-tls")
+DOORS = ("lane", "h2", "lane-tls")
 
 
 @fault("H8")

@@ -13,7 +13,7 @@ from tests.support.faults import fault
 from tests.support.stage import USERS, Door, silent
 from tests.support.upstream import Wire
 
-DOORS = ("lane", "h2", "lane-tls", "h2-tls")
+DOORS = ("lane", "h2", "lane-tls")
 
 PROMPT = 0.05  # seconds that an answer may come behind its timer
 

@@ -32,11 +32,14 @@ def served(authority: Authority, *certificates: tuple[str, ...], **options: obje
 
 
 def shaken(
-    termination: Termination, client: ssl.SSLContext, name: str | None = None
+    termination: Termination,
+    client: ssl.SSLContext,
+    name: str | None = None,
+    session: ssl.SSLSession | None = None,
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """Both ends behind a handshake in memory: the client's, and ours. Raises ssl.SSLError."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    asking = client.wrap_bio(down, up, server_hostname=name)
+    asking = client.wrap_bio(down, up, server_hostname=name, session=session)
     answering = termination.context.wrap_bio(up, down, server_side=True)
     for _ in range(3):
         for end in (asking, answering):
@@ -179,3 +182,22 @@ def test_a_server_name_that_is_no_text_fails_quietly(
     with capture_logs() as lines, pytest.raises(ssl.SSLError):
         termination.context.wrap_bio(up, down, server_side=True).do_handshake()
     assert lines == []
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_resumed_session_remembers_the_client_s_certificate(
+    version: ssl.TLSVersion, authority: Authority
+) -> None:
+    """Its second connection is the same client's, though it shows nothing again; a new context asks anew."""
+    pair = authority.issue("a.example")
+    config = ServerTls(pair.cert, pair.key, client_ca=authority.pem)
+    termination = load_termination(config)
+    client = authority.client(show=authority.ca.issue_cert("alice@example.org"))
+    client.maximum_version = version
+    asking, answering = shaken(termination, client, "a.example")
+    answering.write(b"x")
+    assert asking.read(1) == b"x"
+    for terminating, resumed in ((termination, True), (load_termination(config), False)):
+        again, ours = shaken(terminating, client, "a.example", asking.session)
+        assert again.session_reused is resumed
+        assert ours.getpeercert(binary_form=True) == answering.getpeercert(binary_form=True)
