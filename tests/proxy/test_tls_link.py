@@ -363,6 +363,17 @@ async def test_shutdown_write_ends_our_direction_alone() -> None:
     ends.close()
 
 
+async def test_ends_of_both_sides_are_an_end() -> None:
+    """Who said goodbye first hears the other's, and no error."""
+    ends = await Ends().shake_hands()
+    ends.near.shutdown_write()
+    assert await ends.far.receive() == b""
+    ends.far.close()
+    assert await ends.near.receive() == b""
+    assert await ends.near.receive() == b""
+    ends.close()
+
+
 async def test_closing_before_or_after_anything_never_waits() -> None:
     """Before the handshake, twice, and before a peer that takes no byte."""
     ends = Ends()

@@ -87,7 +87,9 @@ class TlsLink(Link):
             return self._decrypted(b"") if self._incoming.pending else None  # behind the handshake
         if not received:
             self._incoming.write_eof()
-            return self._tls.read(_RECORD)
+            with contextlib.suppress(ssl.SSLZeroReturnError):  # both sides have said goodbye
+                return self._tls.read(_RECORD)
+            return b""
         return self._decrypted(received)
 
     def _decrypted(self, received: bytes) -> bytes | None:
@@ -100,6 +102,8 @@ class TlsLink(Link):
                     if not (piece := self._tls.read(_RECORD)):
                         return self._last(pieces)
                     pieces.append(piece)
+            except ssl.SSLZeroReturnError:
+                return self._last(pieces)
             except ssl.SSLWantReadError:
                 pass
         if self._outgoing.pending > _MOST_UNASKED:
