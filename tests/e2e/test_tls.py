@@ -268,24 +268,24 @@ async def test_silent_handshakes_keep_nobody_waiting(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-async def test_an_idle_connection_costs_little(tmp_path: Path) -> None:
+@pytest.mark.parametrize("body", [b"", BODY[:100_000]], ids=["small", "large"])
+async def test_an_idle_connection_costs_little(body: bytes, tmp_path: Path) -> None:
     """At most 32 KiB each, behind small requests as behind large ones."""
     count = 150
     async with secured(tmp_path, echo) as here:
-        for body in (b"", BODY[:100_000]):
-            links: list[TlsLink] = []
-            before = 0
-            for _ in range(count + 20):
-                links.append(await here.link("http/1.1"))
-                client = RawClient(links[-1])
-                await client.send(request(PATH, method="POST", body=body))
-                await client.answer("POST")
-                if len(links) == 20:  # what all share is there
-                    before = here.gateway.resident()
-            each = (here.gateway.resident() - before) / count
-            assert each < 32 * 1024
-            for link in links:
-                link.close()
+        links: list[TlsLink] = []
+        before = 0
+        for _ in range(count + 20):
+            links.append(await here.link("http/1.1"))
+            client = RawClient(links[-1])
+            await client.send(request(PATH, method="POST", body=body))
+            await client.answer("POST")
+            if len(links) == 20:  # what all share is there
+                before = here.gateway.resident()
+        each = (here.gateway.resident() - before) / count
+        for link in links:
+            link.close()
+    assert each < 32 * 1024
 
 
 # ---- a browser ----------------------------------------------------------------------------------------

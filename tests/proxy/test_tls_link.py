@@ -302,7 +302,7 @@ async def test_one_small_message_is_one_record_and_one_write() -> None:
     """Head and first piece leave together."""
     ends = await Ends().shake_hands()
     assert ends.far.is_quiet()
-    ends.near.send_nowait(b"x" * 4000)
+    ends.near.send_nowait(b"x" * 3000)
     record = ends.sockets[1].recv(100_000)
     assert int.from_bytes(record[3:5]) == len(record) - 5
     ends.close()

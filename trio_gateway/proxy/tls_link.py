@@ -17,7 +17,7 @@ import ssl
 
 from trio_gateway.proxy.link import READ_SIZE, Link
 
-_SLICE = 4096
+_SLICE = 3072
 _RECORD = 16 * 1024  # the most that a record holds (RFC 8446 5.1)
 _MOST_UNASKED = 16 * 1024  # of OpenSSL's own words that wait for our next write
 
