@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
 import trio
+from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, PriorityFrame, SettingsFrame
 
 from tests.support.authority import Authority
 from tests.support.client import RawClient
 from tests.support.doors import Cut
-from tests.support.faults import fault
+from tests.support.faults import fault, through
 from tests.support.gateway import GATEWAY
 from tests.support.stage import USERS, Door, Stage, recording
 from tests.support.upstream import Received, answering
+from trio_gateway.proxy.link import Link
+from trio_gateway.wire.request import H2_PREFACE
 
 DOORS = ("lane-tls", "h2-tls")
 CERTIFIED = "X-Forwarded-Client-Cert"
@@ -155,3 +159,50 @@ async def test_the_management_api_on_its_own_listener_stays_plain(door: Door) ->
         assert (await plain.get("/livez")).status == 200
         plain.link.close()
         assert (await stage.fetch("GET", USERS)).status == 200
+
+
+HOSTILE = {
+    "HTTP/1.1 where HTTP/2 was agreed on": b"GET /orchestrator/users HTTP/1.1\r\nHost: a\r\n\r\n",
+    "nonsense": b"\xff" * 1000,
+    "a preface and nonsense": H2_PREFACE + b"\xff" * 1000,
+    "pings": H2_PREFACE + SettingsFrame(0).serialize() + PingFrame(0, b"12345678").serialize() * 1000,
+    "priorities": H2_PREFACE
+    + b"".join(PriorityFrame(n, stream_weight=1).serialize() for n in range(1, 2000, 2)),
+    "a head that never ends": H2_PREFACE
+    + SettingsFrame(0).serialize()
+    + HeadersFrame(1, b"\x82").serialize()
+    + ContinuationFrame(1, b"\x00" * 16_000).serialize() * 100,
+}
+
+
+@fault("K1")
+@fault("D6")
+@through("h2")
+@pytest.mark.parametrize("said", HOSTILE.values(), ids=HOSTILE)
+async def test_a_hostile_opening_ends_its_own_connection(
+    said: bytes, door: Door, authority: Authority
+) -> None:
+    """Whatever comes over HTTP/2 by ALPN; who asks beside it is answered."""
+    async with door.stage() as stage:
+        hostile = await Stage(stage.world, "h2", stage.ended, authority).dial()
+        bystander = await stage.connect()
+        assert hostile.alpn == "h2"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_say, hostile, said)
+            assert (await bystander.fetch("GET", USERS)).status == 200
+            with trio.fail_after(20):
+                assert await _ended(hostile)
+        assert (await bystander.fetch("GET", USERS)).status == 200
+        hostile.close()
+
+
+async def _say(link: Link, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        await link.send(data)
+
+
+async def _ended(link: Link) -> bool:
+    with contextlib.suppress(OSError):
+        while await link.receive():
+            pass
+    return True
