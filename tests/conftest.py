@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog.dev
@@ -13,11 +14,16 @@ from tests.support.faults import COLLECTED
 # minutes for one that begins in a gateway.
 structlog.dev.rich_traceback.show_locals = False
 
+E2E = Path(__file__).parent / "e2e"
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Remember all tests for the fault matrix, whichever of them are going to run."""
+    """Remember all tests for the fault matrix, whichever of them are going to run; mark those in e2e."""
     config.stash[COLLECTED] = list(items)
+    for item in items:
+        if item.path.is_relative_to(E2E):
+            item.add_marker("e2e")
 
 
 @pytest.fixture(scope="session", autouse=True)
