@@ -118,6 +118,20 @@ async def test_handshakes_that_say_nothing_end_at_their_timer(door: Door) -> Non
         assert (await stage.get()).status == 200
 
 
+async def test_handshakes_count_for_their_client(door: Door) -> None:
+    """Who may have two connections has two silent ones, and no third until their time is up."""
+    limits = {"connections_per_client": 2}
+    async with door.stage(server={"timeouts": {"handshake": 3}, "limits": limits}) as stage:
+        silent = [await plain_client(stage) for _ in range(2)]
+        await trio.sleep(1)
+        with pytest.raises(OSError):
+            await stage.get()
+        assert stage.gateway.runtime.metrics.connections_refused["connections_per_client"] == 1
+        for client in silent:
+            assert await client.at_end()
+        assert (await stage.get()).status == 200
+
+
 async def test_a_stop_does_not_wait_for_handshakes(door: Door) -> None:
     """Nobody has asked for anything on them yet."""
     async with door.stage(shutdown={"delay": 0, "drain": 8}) as stage:

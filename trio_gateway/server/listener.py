@@ -128,12 +128,8 @@ class Server:
 
     def _admit(self, link: Link, bind: BindConfig) -> None:
         if len(self.lanes) >= self._cap():
-            if self._termination(bind) is None:
-                error = TooManyConnections(headers=_SOON)
-                self._connections.start_soon(self._turn_away, link, "connections", error)
-            else:  # its handshake would cost more than we have
-                self.metrics.connections_refused["connections"] += 1
-                link.close()
+            error = TooManyConnections(headers=_SOON)
+            self._connections.start_soon(self._turn_away, link, bind, "connections", error)
             return
         lane = Lane(link, self.runtime, self.door, self.is_draining, proxies=self.proxies)
         self.lanes.add(lane)
@@ -145,11 +141,13 @@ class Server:
         try:
             await self._open(lane, bind)
             with self._counted(lane.link.peer[0]):
+                if termination := self._termination(bind):
+                    await self._secure(lane, termination)
                 await lane.run()
         except OSError:
             pass  # the peer ended it, or our sweep did
         except ClientTooMany as error:
-            await self._turn_away(lane.link, "connections_per_client", error)
+            await self._turn_away(lane.link, bind, "connections_per_client", error)
         except BadProxyHeader as error:
             self.metrics.connections_refused["proxy_header"] += 1
             self._complain("a connection's PROXY header was refused", lane.link.peer[0], error)
@@ -168,8 +166,6 @@ class Server:
             lane.due = trio.current_time() + server.timeouts.head
             await read_proxy_header(lane.link, server.trusted_proxies)
             lane.due = math.inf
-        if termination := self._termination(bind):
-            await self._secure(lane, termination)
 
     def _termination(self, bind: BindConfig) -> Termination | None:
         """What TLS clients of a listener meet; None where they speak plainly."""
@@ -224,9 +220,15 @@ class Server:
             if not clients[client]:
                 del clients[client]
 
-    async def _turn_away(self, link: Link, reason: Refusal, error: GatewayError) -> None:
-        """Answer a connection that is one too many and close it, with time to read while few need it."""
+    async def _turn_away(self, link: Link, bind: BindConfig, reason: Refusal, error: GatewayError) -> None:
+        """Answer a connection that is one too many and close it, with time to read while few need it.
+
+        Over TLS there is no answer: a handshake would cost what the limit is to spare.
+        """
         self.metrics.connections_refused[reason] += 1
+        if self._termination(bind) is not None:
+            link.close()
+            return
         self._turned_away += 1
         try:
             link.send_nowait(refusal(error, self.runtime, link.peer[0]))
