@@ -10,12 +10,12 @@ import trio
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, PriorityFrame, SettingsFrame
 
 from tests.support.authority import Authority
-from tests.support.client import RawClient
+from tests.support.client import RawClient, request
 from tests.support.doors import Cut
 from tests.support.faults import fault, through
 from tests.support.gateway import GATEWAY
 from tests.support.stage import USERS, Door, Stage, recording
-from tests.support.upstream import Received, answering
+from tests.support.upstream import Received, Wire, answering
 from trio_gateway.proxy.link import Link
 from trio_gateway.wire.request import H2_PREFACE
 
@@ -220,3 +220,24 @@ async def _ended(link: Link) -> bool:
         while await link.receive():
             pass
     return True
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_only_a_whole_reply_ends_with_a_goodbye(whole: bool, door: Door, authority: Authority) -> None:
+    """To an HTTP/1.0 client the end of the connection is that of the body: a cut must not look like one."""
+
+    async def stream(wire: Wire) -> None:
+        await wire.request()
+        await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await trio.sleep(1)
+        await wire.send(b"0\r\n\r\n" if whole else b"nonsense\r\n")
+
+    async with door.stage(stream) as stage:
+        link = await Stage(stage.world, "", stage.ended, authority).dial()
+        await link.send(request(USERS, version="1.0"))
+        received = b""
+        with contextlib.nullcontext() if whole else pytest.raises(OSError):
+            while data := await link.receive():
+                received += data
+        assert received.endswith(b"\r\n\r\nabc")
+        link.close()
