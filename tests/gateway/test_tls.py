@@ -140,7 +140,7 @@ async def test_a_stop_does_not_wait_for_handshakes(door: Door) -> None:
         stage.gateway.stop()
         begun = trio.current_time()
         await stage.ended.wait()
-        assert trio.current_time() - begun < 6  # the handshake's own timer
+        assert trio.current_time() - begun < 2.5  # long before the handshake's own timer
 
 
 async def test_http_1_is_served_where_nothing_was_agreed_on(door: Door, authority: Authority) -> None:

@@ -62,7 +62,7 @@ class Lane:
     proxies: bool = True
     due: float = math.inf
     served: int = 0
-    _running: bool = False  # what comes before the first request has come
+    running: bool = False  # what comes before the first request has come
     _retired: bool = False
     _buffer: bytes = b""
     _exchange: Exchange | None = None  # in flight
@@ -76,11 +76,11 @@ class Lane:
         self.link.min_rate = server.limits.min_rate
         self._peer = address_field(self.link.peer[0])
         self._trusted = within(self.link.peer[0], server.trusted_proxies)
+        self.running = True
         if self.link.alpn == "h2":
             await self.door.serve(self.link, b"", http2=True)
             return
         self.due = trio.current_time() + server.timeouts.head
-        self._running = True
         self.link.watch_departure(self._client_left)
         while await self._next():
             pass
@@ -245,7 +245,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Waiting for the first byte of a request, be it the first of all."""
-        return self._running and self.due != math.inf and not self._buffer and not self._retired
+        return self.running and self.due != math.inf and not self._buffer and not self._retired
 
     def retire(self) -> None:
         """Tell the client that no more requests are answered; who is still there at the next sweep is closed.

@@ -82,6 +82,7 @@ class Server:
     _silent_until: float = -math.inf
     _clients: Counter[str] = field(factory=Counter)  # connections by address
     _turned_away: int = 0
+    _handshakes: set[trio.CancelScope] = field(factory=set)
     _connections: trio.Nursery = field(init=False)
 
     @property
@@ -139,7 +140,7 @@ class Server:
 
     async def _guard(self, lane: Lane, bind: BindConfig) -> None:
         try:
-            await self._open(lane, bind)
+            await self._announce(lane, bind)
             with self._counted(lane.link.peer[0]):
                 if termination := self._termination(bind):
                     await self._secure(lane, termination)
@@ -159,8 +160,8 @@ class Server:
             self.lanes.discard(lane)
             self.metrics.connections_active -= 1
 
-    async def _open(self, lane: Lane, bind: BindConfig) -> None:
-        """Take what comes before the first request; the sweep ends who takes too long."""
+    async def _announce(self, lane: Lane, bind: BindConfig) -> None:
+        """Learn from a proxy in front whose connection this is; the sweep ends who takes too long."""
         if bind.proxy_protocol:
             server = self.runtime.plan.config.server
             lane.due = trio.current_time() + server.timeouts.head
@@ -174,12 +175,18 @@ class Server:
     async def _secure(self, lane: Lane, termination: Termination) -> None:
         """Shake hands. Who speaks plain HTTP instead is told so in plain HTTP."""
         timeout = self.runtime.plan.config.server.timeouts.handshake
-        try:
-            lane.link = await shake_hands(lane.link, termination, timeout, self.metrics.tls)
-        except BadRequest as error:
-            lane.due = trio.current_time() + timeout
-            await lane.refuse(error)
-            raise ConnectionAbortedError from None
+        with trio.CancelScope() as patience:
+            self._handshakes.add(patience)
+            try:
+                lane.link = await shake_hands(lane.link, termination, timeout, self.metrics.tls)
+            except BadRequest as error:
+                lane.due = trio.current_time() + timeout
+                await lane.refuse(error)
+                raise ConnectionAbortedError from None
+            finally:
+                self._handshakes.discard(patience)
+        if patience.cancelled_caught:
+            raise ConnectionAbortedError("the gateway stops")
 
     def _complain(self, event: str, peer: str, error: Exception) -> None:
         """Warn of what anybody can bring about, once a second."""
@@ -226,12 +233,12 @@ class Server:
         Over TLS there is no answer: a handshake would cost what the limit is to spare.
         """
         self.metrics.connections_refused[reason] += 1
-        if self._termination(bind) is not None:
-            link.close()
-            return
         self._turned_away += 1
         try:
-            link.send_nowait(refusal(error, self.runtime, link.peer[0]))
+            answer = refusal(error, self.runtime, link.peer[0])
+            if self._termination(bind) is not None:
+                return
+            link.send_nowait(answer)
             if self._turned_away <= _TURNED_AWAY:
                 await linger(link)
             else:
@@ -286,7 +293,15 @@ class Server:
         self.expire(trio.current_time())
 
     def _retire_idle(self, *, served: bool = False) -> None:
-        """End the connections that wait for a request, or only those that have brought one before."""
+        """End the connections that wait for a request, or only those that have brought one before.
+
+        Who is not that far, in a handshake or before it, has another second.
+        """
+        soon = trio.current_time() + _SWEEP
+        for patience in self._handshakes:
+            patience.deadline = min(patience.deadline, soon)
         for lane in list(self.lanes):
-            if lane.idle and (lane.served or not served) and lane.link.is_quiet():
+            if not lane.running:
+                lane.due = min(lane.due, soon)
+            elif lane.idle and (lane.served or not served) and lane.link.is_quiet():
                 lane.retire()
