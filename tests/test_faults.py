@@ -1,7 +1,7 @@
 """The fault matrix: what bad input, broken peers and load must get, row by row, and who tests it.
 
-Each row names the doors that it applies to: `lane` for HTTP/1.1, `h2` for HTTP/2 by the Quart route, both
-with `-tls` where the transport matters, and `gateway` for what comes through neither. A test says with
+Each row names the doors that it applies to: `lane` for HTTP/1.1, `lane-tls` where the transport matters
+too, `h2` for HTTP/2 by the Quart route, and `gateway` for what comes through neither. A test says with
 `fault(row)` which row it shows; its door is that of its fixture, or what `through` says. A row without a
 test through each of its doors fails here.
 """
@@ -21,7 +21,7 @@ LANE = ("lane",)
 H2 = ("h2",)
 GATEWAY = ("gateway",)
 ALL = (*BOTH, *GATEWAY)
-TLS = (*BOTH, "lane-tls", "h2-tls")
+TLS = (*BOTH, "lane-tls")
 
 
 @frozen
