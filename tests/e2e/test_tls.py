@@ -256,6 +256,7 @@ async def test_silent_handshakes_keep_nobody_waiting(tmp_path: Path) -> None:
         silent = [await here.gateway.connect() for _ in range(1000)]
         for at, link in enumerate(silent):
             link.send_nowait(b"\x16\x03\x01\x02\x00"[: at % 6])
+        await until(lambda: here.gateway.descriptors() > len(silent))
         beside = await p99(good)
         with trio.fail_after(10):
             for link in silent:
