@@ -162,7 +162,11 @@ class Stage:
         if self.door == "lane":
             caller = LaneCaller(link)
         else:
-            caller = await H2Caller.start(link, self.nursery)
+            try:
+                caller = await H2Caller.start(link, self.nursery)
+            except OSError:  # it does not want us
+                link.close()
+                raise
         self.callers.append(caller)
         return caller
 
