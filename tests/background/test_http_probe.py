@@ -225,10 +225,12 @@ async def test_a_stream_at_the_bare_url_is_alive(autojump_clock: trio.testing.Mo
 @pytest.mark.parametrize(
     ("reply", "why"),
     [
-        (b"", "no valid HTTP: Server disconnected"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "no valid HTTP: peer closed connection"),
+        (b"", "no valid HTTP: the connection ended before a whole head"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "no valid HTTP: the body ended early"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "no valid HTTP: "),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "no valid HTTP: illegal status line"),
+        (b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "no valid HTTP: another protocol"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "no valid HTTP: two lengths"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "no valid HTTP: no HTTP/1.x status line"),
         (b"HTTP/1.1 200 OK\r\n" + b"X-Filler: y\r\n" * 10_000, "no whole head within 65536 bytes"),
     ],
 )

@@ -1,26 +1,28 @@
 """The HTTP probe: one request through httpx, on a connection that it brings along.
 
-Of httpx that takes its client and the HTTP/1.1 half of its transport, without its pool: nothing is to be
-kept for another time, and the pool costs the more the more is idle in it. The client reads no environment
-and gets to see no header of a reply, so that it has no cookie to keep, no coding to undo, and no redirect
-to work out: all of them are answers, whatever they say. What is the same each time is made once.
+Of httpx that takes its client, over a transport of ours: nothing is to be kept for another time, what
+the request path would take for a broken reply is none to the probe either, and a probe costs the less. The
+client reads no environment and gets to see no header of a reply, so that it has no cookie to keep, no coding
+to undo, and no redirect to work out: all of them are answers, whatever they say. What is the same each time
+is made once.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from functools import lru_cache
-from typing import Any
 
-import httpcore
 import httpx
-from attrs import define, field, frozen
+from attrs import define
 
 from trio_gateway.background.dial import MAX_ANSWER, Answer, Dial, Enough, ProbeFailed, resource_of, target_of
 from trio_gateway.domain.health import Check
+from trio_gateway.errors import BadUpstreamReply
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.upstream import Target
+from trio_gateway.wire.body import BodyDecoder, MalformedBody, decoder_of
+from trio_gateway.wire.response import ResponseHead, find_response_head, parse_response
+from trio_gateway.wire.serialise import request_head
 
 _FIELDS = [
     (b"Accept", b"*/*"),
@@ -50,7 +52,9 @@ class HttpProbe:
             await self._ask(check, target, link)
         except Enough:
             raise ProbeFailed(f"no whole head within {MAX_ANSWER} bytes") from None
-        except httpcore.ProtocolError as error:
+        except BadUpstreamReply as error:
+            raise ProbeFailed(f"no valid HTTP: {error.cause}") from None
+        except MalformedBody as error:
             raise ProbeFailed(f"no valid HTTP: {error}") from None
         finally:
             link.close()
@@ -58,7 +62,7 @@ class HttpProbe:
     async def _ask(self, check: Check, target: Target, link: Link) -> None:
         method = check.rules.method
         url, headers = _head(method, target)
-        extensions = {"target": resource_of(target), "wire": _Wire(link)}
+        extensions = {"target": resource_of(target), "link": link}
         request = httpx.Request(method, url, headers=headers, stream=_NO_BODY, extensions=extensions)
         async with aclosing(await self._client.send(request, stream=True)) as reply:
             if not check.accepts(reply.status_code):
@@ -80,59 +84,56 @@ def _head(method: str, target: Target) -> tuple[httpx.URL, httpx.Headers]:
 
 
 class _OneConnection(httpx.AsyncBaseTransport):
-    """Sends each request on the wire, and for the target, that stand in its extensions."""
+    """Sends each request on the link, and for the target, that stand in its extensions."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """See httpx. OSError and httpcore.ProtocolError come out as they are."""
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.extensions["target"],
-        )
-        connection = httpcore.AsyncHTTP11Connection(url.origin, request.extensions["wire"])
-        reply = await connection.handle_async_request(
-            httpcore.Request(request.method, url, headers=request.headers.raw, content=request.stream)
-        )
-        return httpx.Response(reply.status, stream=_Body(reply.stream))
+        """See httpx. OSError, Enough, BadUpstreamReply and MalformedBody come out as they are."""
+        link, target = request.extensions["link"], request.extensions["target"]
+        method = request.method.encode()
+        with suppress(OSError):  # who stopped reading may have answered before
+            await link.send(request_head(method, target, request.headers.raw))
+        answer = Answer(link)
+        head, rest = await _read_head(answer, method)
+        return httpx.Response(head.status, stream=_Body(answer, decoder_of(head), rest))
 
 
-@frozen(eq=False)
-class _Body(httpx.AsyncByteStream):
-    """A body of httpcore's as httpx wants it."""
-
-    _stream: Any
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._stream)
-
-    async def aclose(self) -> None:
-        """Close the connection, unless the reply came whole."""
-        await self._stream.aclose()
+async def _read_head(answer: Answer, method: bytes) -> tuple[ResponseHead, bytes]:
+    """The final reply's head, and what came behind it."""
+    data, searched = b"", 0
+    while True:
+        end = find_response_head(data, searched)
+        if end < 0:
+            searched = len(data)
+            more = await answer.receive(MAX_ANSWER)
+            if not more:
+                raise BadUpstreamReply(cause="the connection ended before a whole head")
+            data += more
+            continue
+        head, data, searched = parse_response(data[:end], method), data[end:], 0
+        if head.status == 101:
+            raise BadUpstreamReply(cause="another protocol, which nobody asked for")
+        if head.status >= 200:
+            return head, data
 
 
 @define(eq=False)
-class _Wire(httpcore.AsyncNetworkStream):
-    """A link as httpcore's stream. Its timeouts are not asked for."""
+class _Body(httpx.AsyncByteStream):
+    """A reply's body as httpx wants it."""
 
-    _link: Link
-    _answer: Answer = field(init=False)
+    _answer: Answer
+    _decoder: BodyDecoder | None
+    _rest: bytes
 
-    def __attrs_post_init__(self) -> None:
-        self._answer = Answer(self._link)
+    def __aiter__(self) -> _Body:
+        return self
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        """See Answer."""
-        return await self._answer.receive(max_bytes)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        """Send all of it. Raises httpcore.WriteError: who stopped reading may have answered before."""
-        try:
-            if buffer:  # an empty body is written, too
-                await self._link.send(buffer)
-        except OSError as error:
-            raise httpcore.WriteError(str(error)) from error
-
-    async def aclose(self) -> None:
-        """Close at once."""
-        self._link.close()
+    async def __anext__(self) -> bytes:
+        decoder = self._decoder
+        if decoder is None or decoder.done:
+            raise StopAsyncIteration
+        data, self._rest = self._rest or await self._answer.receive(MAX_ANSWER), b""
+        if data:
+            return decoder.feed(data)
+        if not decoder.end():
+            raise BadUpstreamReply(cause="the body ended early")
+        raise StopAsyncIteration

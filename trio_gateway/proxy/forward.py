@@ -18,13 +18,7 @@ from trio_gateway.proxy.exchange import IDEMPOTENT, Body, Exchange, Reply, Reply
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.pool import Lease, Pool
 from trio_gateway.proxy.relay import await_upstream, trailers_to_pass, upload
-from trio_gateway.wire.body import (
-    BodyDecoder,
-    ChunkedDecoder,
-    LengthDecoder,
-    MalformedBody,
-    UntilCloseDecoder,
-)
+from trio_gateway.wire.body import BodyDecoder, MalformedBody, decoder_of
 from trio_gateway.wire.request import RawHeaders
 from trio_gateway.wire.response import Framing, ResponseHead, find_response_head, parse_response
 from trio_gateway.wire.serialise import chunk, last_chunk, request_head
@@ -188,17 +182,11 @@ def reply_of(exchange: Exchange, lease: Lease, head: ResponseHead, rest: bytes) 
 
 
 def _body(exchange: Exchange, lease: Lease, head: ResponseHead, rest: bytes) -> ReplyBody:
-    decoder: BodyDecoder
     if head.framing is Framing.LENGTH and len(rest) == head.length:
         _release(exchange, lease, head, b"")
         return Body(rest)
-    if head.framing is Framing.LENGTH:
-        decoder = LengthDecoder(head.length or 0)
-    elif head.framing is Framing.CHUNKED:
-        decoder = ChunkedDecoder()
-    elif head.framing is Framing.UNTIL_CLOSE:
-        decoder = UntilCloseDecoder()
-    else:
+    decoder = decoder_of(head)
+    if decoder is None:
         _release(exchange, lease, head, rest)
         return Body()
     return UpstreamBody(exchange, lease, head, decoder, rest)

@@ -10,6 +10,7 @@ import re
 from typing import Protocol
 
 from trio_gateway.wire.request import RawHeaders
+from trio_gateway.wire.response import Framing, ResponseHead
 
 _MAX_LINE = 1024
 _MAX_TRAILERS = 8 * 1024
@@ -165,3 +166,12 @@ class ChunkedDecoder:
     def end(self) -> bool:
         """The end of the stream before the last chunk is a truncation."""
         return self.done
+
+
+def decoder_of(head: ResponseHead) -> BodyDecoder | None:
+    """What reads the body behind a reply's head; None where none follows."""
+    if head.framing is Framing.LENGTH:
+        return LengthDecoder(head.length or 0)
+    if head.framing is Framing.CHUNKED:
+        return ChunkedDecoder()
+    return UntilCloseDecoder() if head.framing is Framing.UNTIL_CLOSE else None
