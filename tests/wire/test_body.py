@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_gateway.wire.body import ChunkedDecoder, LengthDecoder, MalformedBody, UntilCloseDecoder
+from trio_gateway.wire.body import (
+    ChunkedDecoder,
+    LengthDecoder,
+    MalformedBody,
+    UntilCloseDecoder,
+    decoder_of,
+)
+from trio_gateway.wire.response import parse_response
 from trio_gateway.wire.serialise import chunk, last_chunk
 
 
@@ -112,3 +119,19 @@ def test_an_independent_parser_reads_our_chunks(pieces):
     while not isinstance(event := reader.next_event(), h11.EndOfMessage):
         body += event.data
     assert body == b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("fields", "method", "expected"),
+    [
+        (b"Content-Length: 3\r\n", b"GET", LengthDecoder),
+        (b"Content-Length: 0\r\n", b"GET", None),
+        (b"Content-Length: 3\r\n", b"HEAD", None),
+        (b"Transfer-Encoding: chunked\r\n", b"GET", ChunkedDecoder),
+        (b"", b"GET", UntilCloseDecoder),
+    ],
+)
+def test_a_head_says_what_reads_its_body(fields: bytes, method: bytes, expected: type | None) -> None:
+    """None where nothing follows."""
+    decoder = decoder_of(parse_response(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n", method))
+    assert decoder is None if expected is None else type(decoder) is expected
