@@ -47,11 +47,11 @@ def told(loaded: Loaded) -> list[tuple[str, str]]:
 
 
 def test_a_certificate_tells_its_names_and_its_time(authority: Authority) -> None:
-    """DNS names alone can be asked for; times are Unix seconds."""
+    """Names in lower case, addresses behind them; times are Unix seconds."""
     end = NOW.replace(microsecond=0) + 90 * DAY
     pair = authority.issue("Example.org", "*.example.org", "192.0.2.1", not_after=end)
     certificate = load_pair(context(), pair)
-    assert certificate.names == ("example.org", "*.example.org")
+    assert certificate.names == ("example.org", "*.example.org", "192.0.2.1")
     assert certificate.expires == end.timestamp()
     assert certificate.begins < NOW.timestamp()
 
@@ -163,6 +163,7 @@ def test_a_certificate_that_nobody_sees_is_a_warning(authority: Authority) -> No
         authority.issue("a.example", "b.example"),
         authority.issue("B.example", file="same"),
         authority.issue(file="nameless", common_name="c.example"),
+        authority.issue("192.0.2.1", file="address"),
     )
     assert told(examined(*pairs)) == [
         (

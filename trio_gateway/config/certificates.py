@@ -36,7 +36,7 @@ class UnusableFile(Exception):
 
 @frozen
 class Certificate:
-    """What a certificate says: the DNS names it is for, in lower case, and when it holds (Unix seconds)."""
+    """What a certificate says: the names and addresses it is for, and when it holds (Unix seconds)."""
 
     names: tuple[str, ...]
     begins: float
@@ -98,13 +98,14 @@ def _check_key(path: str, certificate: x509.Certificate) -> None:
 
 
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    from cryptography.x509 import DNSName, ExtensionNotFound, SubjectAlternativeName
+    from cryptography.x509 import DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
 
     try:
         names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
     except (ExtensionNotFound, ValueError):
         return ()
-    return tuple(name.lower() for name in names.get_values_for_type(DNSName))
+    hosts, addresses = names.get_values_for_type(DNSName), names.get_values_for_type(IPAddress)
+    return (*(host.lower() for host in hosts), *map(str, addresses))
 
 
 def _reason(error: OSError) -> str:
