@@ -131,23 +131,23 @@ def _config(metrics: Metrics) -> Iterator[str]:
 
 def _tls(tls: TlsStats) -> Iterator[str]:
     name = f"{_PREFIX}_tls"
-    done = [f'{name}_handshakes_total{{version="{key}"}} {n}\n' for key, n in tls.handshakes.copy().items()]
-    yield family(f"{name}_handshakes_total", "counter", "TLS handshakes with clients that were done.", done)
-    total = f"{name}_handshake_failures_total"
-    failed = [f'{total}{{reason="{key}"}} {n}\n' for key, n in tls.failures.copy().items()]
-    yield family(total, "counter", "TLS handshakes with clients that failed.", failed)
-    expiry = f"{name}_certificate_not_after_timestamp_seconds"
-    ends = [f"{expiry}{{{label('certificate', file)}}} {end}\n" for file, end in tls.expiries.items()]
-    yield family(expiry, "gauge", "When a certificate of ours expires, by its file.", ends)
-    name = f"{name}_certificate_renewals"
-    yield counter(f"{name}_total", "Certificate files read again and taken into use.", tls.renewals)
+    done, failed = f"{name}_handshakes_total", f"{name}_handshake_failures_total"
+    ends = f"{name}_certificate_not_after_timestamp_seconds"
+    counts = [f'{done}{{version="{version}"}} {n}\n' for version, n in tls.handshakes.copy().items()]
+    yield family(done, "counter", "TLS handshakes with clients that were done.", counts)
+    counts = [f'{failed}{{reason="{reason}"}} {n}\n' for reason, n in tls.failures.copy().items()]
+    yield family(failed, "counter", "TLS handshakes with clients that failed.", counts)
+    times = [f"{ends}{{{label('certificate', file)}}} {end}\n" for file, end in tls.expiries.items()]
+    yield family(ends, "gauge", "When a certificate of ours expires, by its file.", times)
+    renewal = f"{name}_certificate_renewal"
+    yield counter(f"{renewal}s_total", "Certificate files read again and taken into use.", tls.renewals)
     yield counter(
-        f"{name[:-1]}_failures_total",
+        f"{renewal}_failures_total",
         "Certificate files that were broken and changed nothing.",
         tls.renewal_failures,
     )
     yield gauge(
-        f"{_PREFIX}_tls_last_renewal_successful",
+        f"{name}_last_renewal_successful",
         "0 while the certificate files are broken and older ones in use.",
         int(not tls.is_broken),
     )
