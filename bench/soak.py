@@ -14,8 +14,8 @@ slow      1 000 connections of clients that take as long as they are let, in any
           16 good clients beside them keep a p99 below 50 ms, and none of their requests fails
 stalls    metrics read, 1 000 endpoints reloaded, 50 registered: no turn of the event loop beyond 30 ms,
           proxied p99 below 20 ms, a reload within 100 ms
-mixed     the same talk as `pairing` for a million requests, with drips, slow readers and reloads beside it:
-          slopes of memory, descriptors and tasks, one access line a request, no unexpected 5xx
+mixed     the same talk as `pairing` for a million requests, with drips, slow readers, WebSockets and reloads
+          beside it: slopes of memory, descriptors and tasks, one access line a request, no unexpected 5xx
 """
 
 from __future__ import annotations

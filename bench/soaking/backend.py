@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Iterator
 
 import trio
+from wsproto.handshake import generate_accept_token
 
 from bench.soaking.messages import CutError, Reader
 from bench.soaking.talk import CUT, filled, head, reply_size
+from tests.support.websocket import Peer, echo_and_close
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.network import RealNetwork
 
@@ -83,6 +85,9 @@ class Backend:
         if b"x-number" not in fields:
             self.mixed_up.append(f"a request of nobody: {found}")
             return ""
+        if key := fields.get(b"sec-websocket-key"):
+            await _converse(reader, key)
+            return ""
         number = int(fields[b"x-number"])
         deed = target.partition(b"?")[2].decode()
         if deed == "early":
@@ -127,6 +132,16 @@ class Backend:
         await _send(link, message, pieces=1)
         if whole:
             await link.send(b"0\r\n\r\n")
+
+
+async def _converse(reader: Reader, key: bytes) -> None:
+    """Give back what a WebSocket says, its goodbye included."""
+    accept = (b"Sec-WebSocket-Accept", generate_accept_token(key))
+    fields = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), accept]
+    await reader.link.send(head(b"HTTP/1.1 101 Switching Protocols", fields))
+    peer = Peer(reader.link, is_client=False)
+    peer.reader.feed(reader.buffer)
+    await echo_and_close(peer)
 
 
 async def _send(link: Link, message: bytes, pieces: int) -> None:

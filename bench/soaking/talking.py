@@ -14,8 +14,10 @@ from attrs import define
 
 from bench.soaking.backend import Backend
 from bench.soaking.callers import STALE_UPLOAD, Caller, Tally, place
+from bench.soaking.talk import filled
 from bench.soaking.watched import Watch, config, watched
 from tests.e2e.started import GatewayProcess
+from tests.support.websocket import Peer, handshake
 from trio_gateway.proxy.link import Link
 
 _H2_SHARE = 4  # one client of so many speaks HTTP/2
@@ -53,7 +55,7 @@ async def talk(
                     others.start_soon(_look_for_hangs, watch, tally)
                     if mixed:
                         others.start_soon(_reload, watch.gateway)
-                        for kind in (_drip_head, _drip_body, _read_slowly, _vanish):
+                        for kind in (_drip_head, _drip_body, _read_slowly, _vanish, _converse):
                             others.start_soon(_again_and_again, kind, watch.gateway, random.Random(seed))
                     if minutes:
                         others.start_soon(_end_after, 60 * minutes, tally)
@@ -205,3 +207,21 @@ async def _vanish(link: Link, rng: random.Random) -> None:
     await link.send(b"GET /orchestrator/soak/7?slow HTTP/1.1\r\nHost: gone\r\nX-Number: 7\r\n\r\n")
     await trio.sleep(rng.random() * 0.01)
     link.abort()
+
+
+async def _converse(link: Link, rng: random.Random) -> None:
+    """A WebSocket; what comes back must be what was said, and it may end without a goodbye."""
+    await link.send(handshake("X-Number: 0", target=_TARGET.decode()))
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += await link.receive() or b"\r\n\r\n"
+    assert received.startswith(b"HTTP/1.1 101"), received
+    peer = Peer(link, is_client=True)
+    peer.reader.feed(received.partition(b"\r\n\r\n")[2])
+    for _ in range(rng.randrange(20)):
+        said = filled(rng.randrange(10**9), rng.choice((0, 20, 3000, 70_000)))
+        await peer.send(said)
+        assert await peer.message() == said
+    if rng.random() < 0.7:
+        await peer.close(1000)
+        assert await peer.goodbye() == (1000, "")
