@@ -13,6 +13,7 @@ from tests.support.storm.dice import PAUSES, Frozen, filled
 from tests.support.upstream import Received, Wire
 from tests.support.websocket import Peer, handshake
 
+_NO_FRAME = b"\xff" * 20  # reserved bits and an unknown opcode, whatever comes before
 _MOODS = ("echo",) * 8 + ("refuse", "lie", "vanish", "silent", "cut", "babble")
 
 
@@ -35,7 +36,7 @@ async def accept(wire: Wire, head: Received, nonce: bytes, chance: random.Random
     if mood == "silent":
         await wire.closed()
     elif mood == "babble":
-        await wire.send(chance.randbytes(50))
+        await wire.send(_NO_FRAME)
         await wire.closed()
     else:
         await _echo(peer, nonce, chance, frozen, cut=mood == "cut")
@@ -82,7 +83,7 @@ async def talk(peer: Peer, nonce: bytes, chance: random.Random, frozen: Frozen, 
         await peer.close(1000)
         await peer.goodbye()
     elif how < 0.6:
-        await peer.link.send(chance.randbytes(20))
+        await peer.link.send(_NO_FRAME)
         await peer.goodbye()
     elif how < 0.8:
         await trio.sleep(stall)
