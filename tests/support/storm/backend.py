@@ -44,7 +44,7 @@ class StormBackend:
         if head.values(b"sec-websocket-key"):
             await accept(wire, head, nonce, self.chance, self.frozen)
             return False
-        takes = "all" if self.calm else self.chance.choice(_TAKES)
+        takes = self.chance.choice(_TAKES) if self.frozen.wild and not self.calm else "all"
         if takes == "vanish":
             return False
         if takes in ("all", "sips"):
@@ -69,7 +69,7 @@ class StormBackend:
         if self.calm:
             await wire.reply(b"", b"X-Nonce: " + nonce_of(head), b"X-Size: 0")
             return True
-        end = self.chance.choice(_ENDS)
+        end = self.chance.choice(_ENDS) if self.frozen.wild else "whole"
         message, keep = self._message(nonce_of(head), head.method, end)
         pieces = self._pieces(message)
         if end == "extra" and keep:  # from the last bytes on: later, nobody could know whose they are

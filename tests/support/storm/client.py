@@ -6,7 +6,7 @@ import contextlib
 import json
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import trio
 from attrs import define, field
@@ -22,6 +22,8 @@ from trio_gateway.proxy.link import Link
 _OURS = (404, 408, 502, 503, 504)  # 404 while a reload has taken an endpoint away
 
 
+_NOTICED = 0.1  # seconds
+_AT_ONCE = 4000  # bytes of a body that go with the head
 STALL = 30.0  # seconds: longer than every timer of the gateway's
 
 
@@ -45,6 +47,7 @@ class StormClient:
     chance: random.Random
     frozen: Frozen
     results: Counter[str]
+    in_flight: Callable[[], Collection[str]]  # the nonces of exchanges that go on
     answered: set[str] = field(factory=set)
 
     async def run(self, rounds: int) -> None:
@@ -93,8 +96,10 @@ class StormClient:
     async def _round(self, caller: Caller) -> bool:
         """One request, or three at once; whether the connection goes on."""
         asked: list[Asked] = []
-        for _ in range(self.chance.choice((1, 1, 1, 3))):
-            asked.append(await self._ask(caller))
+        # Over HTTP/2 several could wait for each other: for the one place in a pool, and for their reader.
+        together = self.frozen.wild or isinstance(caller, LaneCaller)
+        for _ in range(self.chance.choice((1, 1, 1, 3)) if together else 1):
+            asked.append(await self._ask(caller, streams=self.frozen.wild or not asked))
             if asked[-1].upload:
                 break  # nothing can follow it yet
         for each in asked:
@@ -102,7 +107,8 @@ class StormClient:
                 return False
         return True
 
-    async def _ask(self, caller: Caller) -> Asked:
+    async def _ask(self, caller: Caller, *, streams: bool) -> Asked:
+        """Ask for something; what `streams` may keep the others waiting until its client comes to it."""
         method = self.chance.choice(("GET", "GET", "POST", "PUT", "HEAD"))
         nonce = f"{self.chance.getrandbits(64):016x}"
         target = f"{self.chance.choice(self.paths)}/{nonce}"
@@ -111,7 +117,8 @@ class StormClient:
         body, how = None, {}
         if method in ("POST", "PUT"):
             body = filled(nonce.encode(), self.chance.choice((0, 10, 4000, 200_000, 700_000)))
-            if len(body) > 4000 or self.chance.random() < 0.5:
+            body = body if streams else body[:_AT_ONCE]
+            if streams and (len(body) > _AT_ONCE or self.chance.random() < 0.5):
                 upload = _in_pieces(body, self.chance.choice((1, 3, 6)))
                 how = self.chance.choice(({"stream": True}, {"length": len(body)})) if body else {}
             if how:
@@ -140,7 +147,7 @@ class StormClient:
             for piece in asked.upload:
                 await self.frozen.checkpoint(self.chance.choice(PAUSES))
                 if self.chance.random() < 0.03:
-                    await trio.sleep(STALL)
+                    await self.frozen.checkpoint(STALL)
                 await asked.call.send(piece)
             if asked.unbounded:
                 await asked.call.end()
@@ -151,6 +158,8 @@ class StormClient:
             await self.frozen.checkpoint(self.chance.choice(PAUSES))
             await asked.call.leave()
             self.results["left"] += 1
+            await trio.sleep(_NOTICED)
+            assert asked.nonce not in self.in_flight(), "its departure was not noticed"
             return False
         try:
             answer = await asked.call.head()
@@ -178,7 +187,7 @@ class StormClient:
                 await asked.call.leave()
                 return False
             if dawdles:
-                await trio.sleep(STALL if self.chance.random() < 0.1 else 0)
+                await self.frozen.checkpoint(STALL if self.chance.random() < 0.1 else 0)
                 await self.frozen.checkpoint(self.chance.choice(PAUSES))
         if asked.method != "HEAD":
             assert not ours or json.loads(body)["request_id"] == asked.nonce

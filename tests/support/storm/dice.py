@@ -12,14 +12,18 @@ def filled(nonce: bytes, size: int) -> bytes:
     return (nonce * (size // len(nonce) + 1))[:size]
 
 
-class Frozen:
-    """Whether everybody but the gateway has stopped, each where it stands."""
+_BREATH = 0.001  # seconds: so many of them no timer notices
 
-    def __init__(self) -> None:
+
+class Frozen:
+    """Whether everybody but the gateway has stopped, each where it stands; `wild` is the storm until then."""
+
+    def __init__(self, *, wild: bool = True) -> None:
+        self.wild = wild
         self.now = False
 
     async def checkpoint(self, seconds: float = 0.0) -> None:
-        """A pause; for ever once all is frozen."""
-        await trio.sleep(seconds)
+        """A pause, a short one where nothing is wild; for ever once all is frozen."""
+        await trio.sleep(seconds if self.wild else min(seconds, _BREATH))
         if self.now:
             await trio.sleep_forever()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 
-import trio
 from wsproto.handshake import generate_accept_token
 
 from tests.support.frames import BINARY, CONTINUATION, PING
@@ -19,7 +18,7 @@ _MOODS = ("echo",) * 8 + ("refuse", "lie", "vanish", "silent", "cut", "babble")
 
 async def accept(wire: Wire, head: Received, nonce: bytes, chance: random.Random, frozen: Frozen) -> None:
     """The backend's end, from the handshake on."""
-    mood = chance.choice(_MOODS)
+    mood = chance.choice(_MOODS) if frozen.wild else "echo"
     await frozen.checkpoint(chance.choice(PAUSES))
     if mood == "refuse":
         await wire.reply(b"", b"X-Nonce: " + nonce)
@@ -86,7 +85,7 @@ async def talk(peer: Peer, nonce: bytes, chance: random.Random, frozen: Frozen, 
         await peer.link.send(_NO_FRAME)
         await peer.goodbye()
     elif how < 0.8:
-        await trio.sleep(stall)
+        await frozen.checkpoint(stall)
 
 
 def opening(target: str, nonce: str) -> bytes:
