@@ -21,10 +21,9 @@ from pathlib import Path as FilePath
 import attrs
 from attrs import field, frozen
 
-from trio_gateway.config.certificates import file_advice, file_findings
 from trio_gateway.config.check import advise, check
 from trio_gateway.config.merge import overlay
-from trio_gateway.config.model import EndpointConfig, GatewayConfig
+from trio_gateway.config.model import EndpointConfig, GatewayConfig, ServerTls
 from trio_gateway.config.positions import EndpointSource, Positions
 from trio_gateway.config.problems import Findings, Problem
 from trio_gateway.config.reader import Reader
@@ -76,6 +75,13 @@ class Loaded:
 
     def examined(self) -> Loaded:
         """The same with what is wrong with the files that it names. For who may know what lies where."""
+        if self.config.server.tls == ServerTls():
+            return self
+        from trio_gateway.config.certificates import (  # ssl costs half of what a verb has to start
+            file_advice,
+            file_findings,
+        )
+
         problems, warnings = (
             [self.positions.problem(path, message) for path, message in find(self.config)]
             for find in (file_findings, file_advice)
