@@ -88,6 +88,8 @@ BAD = {
     "bare CR": (head("Host: a", "X: a\rb"), 400),
     "control": (head("Host: a", "X: a\x01b"), 400),
     "bare LF": (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+    "bare LF behind an unknown coding": (head("Host: a", "Transfer-Encoding: x\r \nX: a"), 400),
+    "bare LF behind an unknown method": (head("Host: a", "X: a\r \nX: a", start="FOO / HTTP/1.1"), 400),
     "no Host": (head(), 400),
     "two Hosts": (head("Host: a", "Host: a"), 400),
     "Host with a path": (head("Host: a/b"), 400),

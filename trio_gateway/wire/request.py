@@ -28,6 +28,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 END_OF_HEAD = b"\r\n\r\n"
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
+_BARE_LF = "Lines of a head end with CRLF"
 _LINE_SLACK = 64  # method, version and spaces beside the target
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
@@ -96,7 +97,7 @@ def find_head(data: bytes | bytearray, searched: int, limits: Limits) -> int:
     if (len(data) if end < 0 else end) > limits.head:
         raise HeadTooLarge
     if end < 0 and data.count(b"\n", searched) != data.count(b"\r\n", max(0, searched - 1)):
-        raise BadRequest("Lines of a head end with CRLF")
+        raise BadRequest(_BARE_LF)
     return end + 4 if end >= 0 else -1
 
 
@@ -218,6 +219,8 @@ def _coding_refusal(value: bytes) -> BadRequest | MethodUnknown:
 
 def _refusal(head: bytes, reason: str) -> BadRequest | MethodUnknown | VersionNotSupported:
     """What llhttp refused: an unknown method, a transfer coding, or plain malformed syntax."""
+    if head.count(b"\n") != head.count(b"\r\n"):  # what `find_head` says of it while it comes in pieces
+        return BadRequest(_BARE_LF)
     line = head.split(b"\r\n", 1)[0].split(b" ")
     if "Transfer-Encoding" in reason and "Content-Length" not in reason:
         return _coding_refusal(_transfer_encodings(head))
