@@ -12,8 +12,8 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not soak and not e2e" -n auto --dist loadfile
-	$(BIN)/python -m pytest -q -m "e2e and not soak"
+	$(BIN)/python -m pytest -q -m "not soak and not alone" -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -m "alone and not soak"
 
 soak: $(VENV)/.test
 	$(BIN)/python -m pytest -q -s -m soak

@@ -14,16 +14,19 @@ from tests.support.faults import COLLECTED
 # minutes for one that begins in a gateway.
 structlog.dev.rich_traceback.show_locals = False
 
-E2E = Path(__file__).parent / "e2e"
+MEASURING = frozenset(
+    Path(__file__).parent / "e2e" / f"test_{what}.py"
+    for what in ("departures", "latency", "listeners", "process", "reload", "streams", "tls")
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Remember all tests for the fault matrix, whichever of them are going to run; mark those in e2e."""
+    """Remember all tests for the fault matrix, whichever are going to run; mark those that measure."""
     config.stash[COLLECTED] = list(items)
     for item in items:
-        if item.path.is_relative_to(E2E):
-            item.add_marker("e2e")
+        if item.path in MEASURING:
+            item.add_marker("alone")
 
 
 @pytest.fixture(scope="session", autouse=True)
