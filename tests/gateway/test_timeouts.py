@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.support.doors import push, read_cut
 from tests.support.faults import fault
@@ -111,7 +112,9 @@ async def test_waiting_for_a_place_in_the_pool_is_waiting(door: Door) -> None:
     config = {"pool": {"max_connections": 1}, "timeout": 4}
     async with door.stage(slow, config) as stage:
         watch = Watch()
-        calls = [await stage.open("GET", USERS) for _ in range(3)]
+        calls = [await stage.open("GET", USERS)]
+        await trio.testing.wait_all_tasks_blocked()  # of those that come together, chance takes the first
+        calls += [await stage.open("GET", USERS) for _ in range(2)]
         assert (await calls[0].answer()).status == 200
         assert watch.shows(3)
         assert [(await call.answer()).status for call in calls[1:]] == [504, 504]
