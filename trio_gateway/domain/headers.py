@@ -58,6 +58,7 @@ _REWRITTEN = {b"location": Fate.URI, b"content-location": Fate.URI, b"set-cookie
 _OURS_TO_CLIENT = frozenset((b"x-orchestrated-by", b"x-response-time", b"x-endpoint-id", b"server"))
 
 _VIA = {version: (b"Via", version + b" " + PSEUDONYM) for version in (b"1.0", b"1.1", b"2")}
+_VIA_HTTP_1_1 = _VIA[b"1.1"]
 _our_via = re.compile(rb"(?i)(?:^|,)[ \t]*(?:HTTP/)?[0-9.]+[ \t]+" + PSEUDONYM + rb"(?=[ \t,(]|$)").findall
 
 _acceptable_id = re.compile(rb"[!-~]{1,128}").fullmatch
@@ -95,7 +96,6 @@ def compile_request(
         ours_replaced |= {b"via"}
     traces = traces and FIELDS.isdisjoint({*changes.replaced, *(name.lower() for name, _ in configured)})
     from_anyone, from_trusted = _request_fates(dropped, False), _request_fates(dropped, True)
-    via_http_1_1 = _VIA[b"1.1"]
 
     def request_rule(headers: RawHeaders, hop: Hop) -> RawHeaders:
         fates = from_trusted if hop.trusted else from_anyone
@@ -123,7 +123,7 @@ def compile_request(
             (b"X-Forwarded-Proto", hop.scheme),
             (b"X-Forwarded-Host", hop.host),
             (b"X-Forwarded-Prefix", hop.prefix),
-            _VIA.get(hop.version, via_http_1_1),
+            _VIA.get(hop.version, _VIA_HTTP_1_1),
         ]
         if ours_replaced:
             ours = without(ours, ours_replaced)
@@ -240,7 +240,7 @@ def compile_response(
     fates = _response_fates(dropped, location is not None)
     constant = [(b"X-Orchestrated-By", b"Orchestrator-API"), (b"X-Endpoint-ID", endpoint_id)]
     if rules.via:
-        constant.append(_VIA[b"1.1"])
+        constant.append(_VIA_HTTP_1_1)
     own = [*changes.fields, *without(constant, changes.replaced)]
     ours_replaced = changes.replaced & {b"x-response-time", request_id_header.lower()}
     if b"date" in changes.replaced:
