@@ -128,7 +128,7 @@ class FrameScanner:
         return rest
 
     def _judge(self, data: bytes, at: int, size: int) -> int:
-        """The offset behind the frame that begins at `at`; -1 when no further byte may go on for now."""
+        """The offset behind the frame that begins at `at`; -1 when no further byte may go on yet."""
         if size - at < 2:
             return self._hold(data, at)
         kind = self._kinds[data[at]]
