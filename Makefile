@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# The tests start many a process: each would compile the gateway anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test check soak bench clean
 
 demo: $(VENV)/.installed
@@ -12,7 +15,7 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not soak and not alone" -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -m "not soak and not alone" -n auto --dist worksteal
 	$(BIN)/python -m pytest -q -m "alone and not soak"
 
 soak: $(VENV)/.test

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import structlog.dev
@@ -14,19 +14,11 @@ from tests.support.faults import COLLECTED
 # minutes for one that begins in a gateway.
 structlog.dev.rich_traceback.show_locals = False
 
-MEASURING = frozenset(
-    Path(__file__).parent / "e2e" / f"test_{what}.py"
-    for what in ("departures", "latency", "listeners", "process", "reload", "streams", "tls")
-)
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Remember all tests for the fault matrix, whichever are going to run; mark those that measure."""
+    """Remember all tests for the fault matrix, whichever are going to run."""
     config.stash[COLLECTED] = list(items)
-    for item in items:
-        if item.path in MEASURING:
-            item.add_marker("alone")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,3 +28,9 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.delenv("STATE_DIRECTORY", raising=False)
         yield
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The modules and the 6 500 items stay: no full collection needs to walk through them."""
+    gc.collect()
+    gc.freeze()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import socket
@@ -236,17 +237,26 @@ def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
     assert done.stdout == run("version", cwd=tmp_path).stdout
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("verb", ["version", "init", "check"])
 def test_a_verb_that_does_not_serve_is_imported_within_150_ms(verb: str) -> None:
-    """CPU time inside the process; the best of thirty tries counts, since others use the machine too."""
+    """CPU time inside the process, from bytecode as pip leaves it; the best of thirty tries counts.
+
+    A fixed piece of work beside it tells how much slower than the budget's the machine is.
+    """
     program = (
         "import time; began = time.process_time()\n"
         f"import trio_gateway.cli.{verb}\n"
-        "print(time.process_time() - began)"
+        "took = time.process_time() - began\n"
+        "began = time.process_time(); names = {}\n"
+        "for n in range(100_000): names[n & 1023] = str(n)\n"
+        "print(took / max(1, (time.process_time() - began) / 0.02))"
     )
+    command = [sys.executable, "-c", program]
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     best = 1.0
     for _ in range(30):
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
         best = min(best, float(done.stdout))
         if best < 0.15:
             break

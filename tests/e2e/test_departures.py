@@ -23,6 +23,8 @@ from tests.support.upstream import Wire, answering
 from trio_gateway.proxy.inflight import GRACE
 from trio_gateway.proxy.link import Link
 
+pytestmark = pytest.mark.alone
+
 _TRIES = 5
 _AT_ONCE = 0.100
 _BEHIND_BYTES = 0.300

@@ -18,6 +18,8 @@ from tests.e2e.started import GatewayProcess, backend, config, gateway_process
 from tests.support.client import request
 from tests.support.upstream import Wire
 
+pytestmark = pytest.mark.alone
+
 DOORS = ("lane", "h2")
 _PROMPT = 0.010
 _EXACT = 0.050

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.e2e.started import GatewayProcess, backend, config, gateway_process
 from tests.support.client import RawClient
 from tests.support.upstream import Wire
+
+pytestmark = pytest.mark.alone
 
 IN_TIME = 2.0  # seconds
 CLIENTS = 32

@@ -17,7 +17,10 @@ from tests.support.h2client import H2Client, open_h2
 from tests.support.upstream import Wire, answering
 from trio_gateway.proxy.link import Link
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory and queues are read from /proc")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(sys.platform != "linux", reason="memory and queues are read from /proc"),
+]
 
 SIZE = int(os.environ.get("STREAM_BYTES", 128 * 1024 * 1024))
 GROWTH = 8 * 1024 * 1024

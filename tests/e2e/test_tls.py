@@ -165,6 +165,7 @@ def test_the_command_line_finds_its_gateway(tmp_path: Path) -> None:
 # ---- departures -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @fault("D7")
 @through("h2")
 async def test_a_reset_stream_stops_the_work_at_once(tmp_path: Path) -> None:
@@ -228,6 +229,7 @@ async def test_a_certificate_is_swapped_under_load(tmp_path: Path) -> None:
 # ---- silent handshakes, and what connections cost ---------------------------------------------------------
 
 
+@pytest.mark.alone
 @fault("C3")
 @through("lane")
 async def test_silent_handshakes_keep_nobody_waiting(tmp_path: Path) -> None:
@@ -268,6 +270,7 @@ async def test_silent_handshakes_keep_nobody_waiting(tmp_path: Path) -> None:
     assert beside < max(0.05, 3 * alone)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 @pytest.mark.parametrize("body", [b"", BODY[:20_000]], ids=["small", "large"])
 async def test_an_idle_connection_costs_little(body: bytes, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 import trio
@@ -48,7 +49,8 @@ async def test_in_slices_others_get_their_turn() -> None:
         nursery.start_soon(other)
         assert await in_slices(work(done, 0.004)) == "result"
         nursery.cancel_scope.cancel()
-    assert len(set(seen)) > 5
+    # Whose turn is first in a round is chance: two steps may stand between two turns of the other, no more.
+    assert max(later - before for before, later in pairwise([0, *seen, 10])) <= 2
 
 
 async def test_quick_work_is_one_slice() -> None:

@@ -262,7 +262,7 @@ class Door:
         text = config_text(endpoint, server=server, others=others, **top)
         network, lines = network or StageNetwork(tcp=tcp), Lines()
         if tcp:  # the kernel needs a moment of real time before each jump
-            _clock().autojump_threshold = 0.005
+            _clock().autojump_threshold = 0.002
         loaded = unprobed(parse_config(text, "test.yaml", {}).require())
         gateway = Gateway(loaded, network=network, access_log=lines)  # type: ignore[arg-type]
         backend = Upstream(script)
