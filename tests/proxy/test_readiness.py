@@ -330,3 +330,24 @@ async def test_without_epoll_a_link_waits_all_the_same(monkeypatch: pytest.Monke
 async def raises_closed(link: Link) -> None:
     with pytest.raises(LinkClosed):
         await link.readable()
+
+
+def test_a_bug_in_a_reader_ends_the_run(pair: Pair) -> None:
+    """Logged and forgotten, as an instrument's, it would leave all sockets without a wake."""
+
+    class Broken(Told):
+        def arrived(self) -> None:
+            raise ValueError("a bug of ours")
+
+    link, far = pair
+
+    async def main() -> None:
+        current().register(link.fileno(), Broken())
+        far.send(b"x")
+        with trio.fail_after(5):
+            await trio.sleep_forever()
+
+    with pytest.raises(trio.TrioInternalError) as caught:
+        trio.run(main)
+    assert isinstance(caught.value.__cause__, ExceptionGroup)
+    assert caught.value.__cause__.subgroup(ValueError) is not None

@@ -1,9 +1,10 @@
 """Who has bytes to read: one epoll that holds each socket once, edge-triggered.
 
 Trio's `wait_readable` costs a system call and much bookkeeping at every wait. Here a socket is registered for
-its whole life, and waiting for it costs neither: one task awaits the epoll itself, through Trio, and wakes
-whose sockets something happened to. The same registration tells when the peer is gone, also behind bytes
-that nobody has read, and through TLS (EPOLLRDHUP: it sent FIN or a reset).
+its whole life, and waiting for it costs neither: the epoll itself ends the wait of Trio's loop, and behind
+each wait an instrument in the loop wakes those to whose sockets something happened, so that they run in that
+very turn. The same registration tells when the peer is gone, also behind bytes that nobody has read, and
+through TLS (EPOLLRDHUP: it sent FIN or a reset).
 
 An edge is told once. So who gets it must remember it until reading has found nothing more: see `Link`.
 There is one `Readiness` in each run of Trio. It starts with the first socket, and none exists where the
@@ -21,6 +22,7 @@ import trio
 _HAS_EPOLL = hasattr(select, "epoll")
 _EDGES = (select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET) if _HAS_EPOLL else 0
 _GONE = (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR) if _HAS_EPOLL else 0
+_AT_ONCE = 256  # so many are woken in a turn; the others in the next
 
 
 class Reader(Protocol):
@@ -35,8 +37,8 @@ class Reader(Protocol):
         ...
 
 
-class Readiness:
-    """The epoll of one run of Trio, and the task that reads it."""
+class Readiness(trio.abc.Instrument):
+    """The epoll of one run of Trio, read whenever the loop looked for what happened outside."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -72,19 +74,31 @@ class Readiness:
         with contextlib.suppress(OSError, ValueError):  # the run is over, or it was closed beneath us
             self._epoll.unregister(fileno)
 
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  an instrument is told it
+        """See Instrument. A bug in a reader ends the run: merely logged, it would leave all others asleep."""
+        readers = self._readers
+        try:
+            for fileno, what in self._epoll.poll(0, _AT_ONCE):
+                if (reader := readers.get(fileno)) is not None:
+                    if what & _GONE:
+                        reader.peer_left()
+                    reader.arrived()
+        except BaseException as bug:
+            trio.lowlevel.current_trio_token().run_sync_soon(_crash, bug)
+
     async def _run(self) -> None:
-        """Wake the readers. While there is much to tell it doesn't go to sleep: that costs as before."""
-        epoll, readers = self._epoll, self._readers
-        with epoll:
-            while True:
-                await trio.lowlevel.wait_readable(epoll.fileno())
-                while events := epoll.poll(0):
-                    for fileno, what in events:
-                        if (reader := readers.get(fileno)) is not None:
-                            if what & _GONE:
-                                reader.peer_left()
-                            reader.arrived()
-                    await trio.lowlevel.checkpoint()
+        """Let the epoll end the loop's wait."""
+        with self._epoll:
+            trio.lowlevel.add_instrument(self)
+            try:
+                while True:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+            finally:
+                trio.lowlevel.remove_instrument(self)
+
+
+def _crash(bug: BaseException) -> None:
+    raise bug
 
 
 _current: trio.lowlevel.RunVar[Readiness | None] = trio.lowlevel.RunVar("trio_gateway.readiness")

@@ -28,6 +28,7 @@ from trio_gateway.proxy.exchange import Exchange, Reply
 from trio_gateway.proxy.problem import own_headers, problem
 from trio_gateway.proxy.relay import relay
 from trio_gateway.proxy.runtime import Plan, Runtime
+from trio_gateway.proxy.standing import StandingScope
 from trio_gateway.proxy.streams import Streams, is_event_stream
 from trio_gateway.proxy.websocket import conduct_websocket
 
@@ -35,21 +36,24 @@ log = structlog.get_logger("trio_gateway.proxy")
 _failures = SparingLogger("trio_gateway.proxy")
 
 
-async def serve(exchange: Exchange, runtime: Runtime) -> None:
+async def serve(exchange: Exchange, runtime: Runtime, standing: StandingScope | None = None) -> None:
     """Serve one exchange to its end and record it.
 
     Answers every fault through the exchange's writer and raises no Exception. A cancellation from
-    outside ends it at once, recorded, and goes on outward.
+    outside ends it at once, recorded, and goes on outward. It runs in a scope of its own, or in a
+    `standing` one.
     """
     plan = runtime.plan
     runtime.in_flight.enter(exchange)
     try:
         endpoint = _route(exchange, plan)
-        with endpoint.begin(exchange) as scope:
+        with standing or trio.CancelScope() as scope:
+            endpoint.begin(exchange, scope)
             await _conduct(exchange, endpoint, runtime.streams)
         if scope.cancelled_caught:
             await _end(exchange, plan, exchange.cancel_error() or ShuttingDown())
         else:
+            exchange.scope = None  # the next exchange's by now
             exchange.error = None  # whatever wished to end it came too late
     except GatewayError as error:
         await _end(exchange, plan, error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -32,6 +33,7 @@ from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.problem import own_headers
 from trio_gateway.proxy.runtime import Runtime
 from trio_gateway.proxy.serve import record, serve
+from trio_gateway.proxy.standing import StandingScope
 from trio_gateway.server.h1 import H1Body, H1Writer, NoBody
 from trio_gateway.server.refusal import linger, refusal
 from trio_gateway.wire.handshake import asks_for_websocket
@@ -66,6 +68,7 @@ class Lane:
     _retired: bool = False
     _buffer: bytes = b""
     _exchange: Exchange | None = None  # in flight
+    _scope: StandingScope = field(factory=StandingScope)
     _peer: bytes = field(init=False, default=b"")
     _trusted: bool = field(init=False, default=False)
 
@@ -82,8 +85,11 @@ class Lane:
             return
         self.due = trio.current_time() + server.timeouts.head
         self.link.watch_departure(self._client_left)
-        while await self._next():
-            pass
+        try:
+            while await self._next():
+                pass
+        finally:
+            self._scope.end(*sys.exc_info())
 
     def _server(self) -> ServerConfig:
         return self.runtime.plan.config.server
@@ -191,7 +197,7 @@ class Lane:
         self.link.begin_message(exchange.stand_still)
         if self.link.departed:
             self._client_left()
-        await serve(exchange, self.runtime)
+        await serve(exchange, self.runtime, self._scope)
         self._exchange = None
         self.link.begin_message(None)
         if body is not _NO_BODY:
