@@ -62,10 +62,8 @@ async def test_the_clock_starts_with_the_request(
     endpoint, exchange = compiled(block), made()
     exchange.started = trio.current_time()
     await trio.sleep(1)
-    scope = trio.CancelScope()
-    endpoint.begin(exchange, scope)
-    assert scope is exchange.scope
-    assert scope.deadline - exchange.started == pytest.approx(deadline)
+    endpoint.begin(exchange)
+    assert exchange.deadline - exchange.started == pytest.approx(deadline)
     assert exchange.latest - exchange.started == pytest.approx(latest)
 
 

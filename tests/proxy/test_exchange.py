@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.exchange import Made
+from tests.support.exchange import Made, in_flight
 from trio_gateway.errors import (
     ClientGone,
     GatewayError,
@@ -54,55 +54,56 @@ async def test_the_deadline_that_passes_says_why(
     """`timeouts.total` cuts every wait short, and is the reason then, but for the upstream's head."""
     exchange = made()
     exchange.latest = trio.current_time() + latest
-    with trio.CancelScope() as exchange.scope:
+    async with in_flight(exchange):
         exchange.wait_for(what, 5.0)
         await trio.sleep_forever()
     assert trio.current_time() == pytest.approx(min(5.0, latest))
     expected = TotalTimeout if latest < 5 and what is not Wait.UPSTREAM_HEAD else error
-    assert type(exchange.cancel_error()) is expected
-    assert exchange.error is exchange.cancel_error()
+    assert type(exchange.error) is expected
 
 
 async def test_standing_still_leaves_the_total_alone(made: Made, autojump_clock: object) -> None:
     """While only the client keeps us waiting."""
     exchange = made()
     exchange.latest = 20.0
-    with trio.CancelScope() as exchange.scope:
+    async with in_flight(exchange):
         exchange.wait_for(Wait.UPSTREAM_HEAD, 5.0)
         exchange.stand_still()
         await trio.sleep_forever()
     assert trio.current_time() == pytest.approx(20)
-    assert isinstance(exchange.cancel_error(), TotalTimeout)
+    assert isinstance(exchange.error, TotalTimeout)
 
 
 async def test_the_first_reason_stands(made: Made, autojump_clock: object) -> None:
     """Whatever else wishes to end it later."""
     exchange = made()
-    with trio.CancelScope() as exchange.scope:
+    async with in_flight(exchange):
         exchange.cancel(ClientGone())
         exchange.cancel(ShuttingDown())
         await trio.sleep_forever()
-    assert isinstance(exchange.cancel_error(), ClientGone)
+    assert isinstance(exchange.error, ClientGone)
 
 
 async def test_a_scope_around_it_is_no_reason(made: Made, autojump_clock: object) -> None:
     """Then whoever cancelled that scope knows."""
     exchange = made()
-    with trio.CancelScope() as outer, trio.CancelScope(deadline=9) as exchange.scope:
-        outer.cancel()
-        await trio.sleep_forever()
-    assert exchange.cancel_error() is None
+    with trio.CancelScope() as outer:
+        async with in_flight(exchange):
+            exchange.end_at(9)
+            outer.cancel()
+            await trio.sleep_forever()
+    assert exchange.error is None
 
 
 async def test_a_cancelled_exchange_gets_no_new_deadline(made: Made, autojump_clock: object) -> None:
     """Its cancellation is on its way, and the reason must be found as it was."""
     exchange = made()
-    with trio.CancelScope() as exchange.scope:
+    async with in_flight(exchange):
         exchange.wait_for(Wait.CLIENT_BODY, 5.0)
-        exchange.scope.deadline = trio.current_time()
+        exchange.end_at(trio.current_time())
         exchange.wait_for(Wait.UPSTREAM_HEAD, 5.0)
         await trio.sleep_forever()
-    assert isinstance(exchange.cancel_error(), RequestTimeout)
+    assert isinstance(exchange.error, RequestTimeout)
 
 
 # ---- our own bodies ---------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import select
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from itertools import permutations
 
 import pytest
 import trio
@@ -14,6 +16,7 @@ from tests.support.exchange import Made
 from tests.support.gateway import World, world
 from tests.support.upstream import Script, Wire, answering
 from trio_gateway.errors import ClientGone
+from trio_gateway.proxy.exchange import Exchange
 from trio_gateway.proxy.inflight import InFlight
 from trio_gateway.proxy.link import Link
 
@@ -254,14 +257,93 @@ async def test_a_watch_that_begins_again_takes_up_whose_client_left(autojump_clo
         in_flight.enter(exchange)
     in_flight.client_left(exchanges[0])
     with trio.move_on_after(0.01):
-        await in_flight.watch()
+        await in_flight.watch_departures()
     assert exchanges[0].error is None
     with trio.move_on_after(1):
-        await in_flight.watch()
+        await in_flight.watch_departures()
     assert isinstance(exchanges[0].error, ClientGone)
     in_flight.client_left(exchanges[1])
     with trio.move_on_after(1):
-        await in_flight.watch()
+        await in_flight.watch_departures()
     assert [type(exchange.error) for exchange in exchanges] == [ClientGone, ClientGone, type(None)]
     for sock in made.sockets:
         sock.close()
+
+
+# ---- deadlines ------------------------------------------------------------------------------------------
+
+
+class Due:
+    """Exchanges with deadlines, each in a scope of its own, and when they were ended."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.made, self.table, self.ended = Made(), InFlight(), dict[int, float]()
+        self._nursery = nursery
+
+    async def begin(self, number: int, deadline: float) -> Exchange:
+        """One that waits for nothing but its end."""
+        exchange = self.made()
+        self._nursery.start_soon(self._run, exchange, number, deadline)
+        await trio.testing.wait_all_tasks_blocked()
+        return exchange
+
+    async def _run(self, exchange: Exchange, number: int, deadline: float) -> None:
+        self.table.enter(exchange)
+        with trio.CancelScope() as exchange.scope:
+            exchange.end_at(deadline)
+            await trio.sleep_forever()
+        self.table.leave(exchange)
+        self.ended[number] = trio.current_time()
+
+
+@pytest.fixture
+async def due(nursery: trio.Nursery) -> AsyncIterator[Due]:
+    due = Due(nursery)
+    nursery.start_soon(due.table.watch_deadlines)
+    yield due
+    for sock in due.made.sockets:
+        sock.close()
+
+
+@pytest.mark.parametrize("order", list(permutations((1.0, 2.0, 2.0, 30.0))))
+async def test_each_ends_at_its_deadline_in_whatever_order_they_come(
+    order: tuple[float, ...], due: Due, autojump_clock: object
+) -> None:
+    """To the moment on Trio's clock; nobody is ended for another's."""
+    for number, deadline in enumerate(order):
+        await due.begin(number, deadline)
+    await trio.sleep(60)
+    assert due.ended == pytest.approx(dict(enumerate(order)))
+    assert len(due.table) == 0
+    assert due.table.due == math.inf
+
+
+async def test_a_deadline_moves_both_ways(due: Due, autojump_clock: object) -> None:
+    """What was put off ends later, what was brought forward sooner; without one it never ends."""
+    later, sooner, never = [await due.begin(number, 10) for number in range(3)]
+    later.end_at(20)
+    sooner.end_at(5)
+    never.end_at(math.inf)
+    await trio.sleep(100)
+    assert due.ended == {0: pytest.approx(20), 1: pytest.approx(5)}
+    never.cancel(ClientGone())
+
+
+async def test_the_watch_sleeps_while_nothing_is_due(due: Due, autojump_clock: object) -> None:
+    """Many quick exchanges with the same timeout cost one look a timeout, not one each."""
+    looks = 0
+
+    class Looks(trio.abc.Instrument):
+        def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+            nonlocal looks
+            looks += task.name.endswith("watch_deadlines")
+
+    trio.lowlevel.add_instrument(watching := Looks())
+    exchange = due.made()
+    for _ in range(1000):
+        due.table.enter(exchange)
+        exchange.end_at(trio.current_time() + 5)
+        await trio.sleep(0.01)
+        due.table.leave(exchange)
+    trio.lowlevel.remove_instrument(watching)
+    assert 1 <= looks <= 4

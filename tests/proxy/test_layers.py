@@ -7,7 +7,7 @@ import contextlib
 import pytest
 import trio
 
-from tests.support.exchange import Made
+from tests.support.exchange import Made, in_flight
 from trio_gateway.config.model import CircuitBreakerConfig, FallbackCacheConfig
 from trio_gateway.domain.breaker import CircuitBreaker, State
 from trio_gateway.domain.cache import FallbackCache
@@ -46,9 +46,9 @@ class Guarded:
     async def __call__(self, exchange: Exchange) -> Reply:
         """One exchange under a scope of its own."""
         exchange.started = trio.current_time()
-        with trio.CancelScope() as exchange.scope:
+        async with in_flight(exchange):
             return await self.handler(exchange)
-        raise exchange.cancel_error() or ShuttingDown()
+        raise exchange.error or ShuttingDown()
 
 
 def answering(status: int) -> Handler:

@@ -62,8 +62,8 @@ class Endpoint:
     body_idle_timeout: float
     max_body: int | None
 
-    def begin(self, exchange: Exchange, scope: trio.CancelScope) -> None:
-        """Set the exchange's limits, and its clock, which starts with the request, in its one scope."""
+    def begin(self, exchange: Exchange) -> None:
+        """Set the exchange's limits and its clock, which starts with the request."""
         exchange.head_timeout = self.head_timeout
         exchange.body_idle_timeout = self.body_idle_timeout
         exchange.body.limit = self.max_body
@@ -71,8 +71,7 @@ class Endpoint:
         if self.total_timeout is not None:
             exchange.latest = exchange.started + self.total_timeout
             deadline = min(deadline, exchange.latest)
-        exchange.scope = scope
-        scope.deadline = deadline
+        exchange.end_at(deadline)
 
     def present(self, exchange: Exchange, reply: Reply) -> None:
         """Give a reply the fields that its client must see, whoever made it."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trio_gateway.domain.fields import Hop
     from trio_gateway.observe.metrics import EndpointStats
     from trio_gateway.proxy.conversation import Conversation
+    from trio_gateway.proxy.inflight import InFlight
     from trio_gateway.proxy.link import Link
     from trio_gateway.wire.handshake import Offer
 
@@ -174,8 +175,9 @@ class Upgrade:
 class Exchange:
     """One request from its head to the last byte of its reply.
 
-    `scope` is its one cancel scope. `error` says why it ended early, None while all is well. Times are
-    Trio's clock, in seconds; `ended` is set behind the last byte.
+    `scope` is its one cancel scope, cancelled at `deadline` by the `table` of all that are in flight. `error`
+    says why it ended early, None while all is well. Times are Trio's clock, in seconds; `ended` is set behind
+    the last byte.
     """
 
     request: RequestHead
@@ -185,7 +187,9 @@ class Exchange:
     client: str
     started: float
     door: str
-    scope: trio.CancelScope | None = None  # made when the route has given it its deadline
+    scope: trio.CancelScope | None = None  # while it is routed and not yet at its end
+    table: InFlight | None = None
+    deadline: float = math.inf
     waiting: Wait = Wait.UPSTREAM_HEAD
     latest: float = math.inf  # `timeouts.total`
     head_timeout: float = math.inf
@@ -221,17 +225,23 @@ class Exchange:
 
         A deadline that has passed stands: its cancellation is on its way and must find its reason.
         """
-        scope = self.scope
-        if scope is not None and scope.cancel_called:
+        now = trio.current_time()
+        if self.error is not None or now >= self.deadline:
             return
-        deadline = trio.current_time() + seconds
+        deadline = now + seconds
         if deadline >= self.latest:
             deadline = self.latest
             if what is not Wait.UPSTREAM_HEAD:  # 504 either way, but that one is the upstream's
                 what = Wait.TOTAL
         self.waiting = what
-        if scope is not None:
-            scope.deadline = deadline
+        self.end_at(deadline)
+
+    def end_at(self, deadline: float) -> None:
+        """Move the deadline alone."""
+        self.deadline = deadline
+        table = self.table
+        if table is not None and deadline < table.due:
+            table.hasten(deadline)
 
     def stand_still(self) -> None:
         """Nobody but the client keeps us waiting now; its own timers rule."""
@@ -251,15 +261,10 @@ class Exchange:
         else:
             self.conversation.departed()
 
-    def cancel_error(self) -> GatewayError | None:
-        """Why the scope was cancelled: what `cancel` was told, or whose deadline passed.
-
-        None when neither happened: then a scope around ours was cancelled.
-        """
-        scope = self.scope
-        if self.error is None and scope is not None and trio.current_time() >= scope.deadline:
-            self.error = self.waiting.value()
-        return self.error
+    def expire(self) -> None:
+        """Its deadline has passed."""
+        self.deadline = math.inf
+        self.cancel(self.waiting.value())
 
 
 def may_replay(exchange: Exchange, *, untouched: bool) -> bool:

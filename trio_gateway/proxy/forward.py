@@ -169,8 +169,7 @@ async def _pass_interim(exchange: Exchange, head: ResponseHead, count: int) -> N
     if head.status == 101 or count > MAX_INTERIM:
         raise BadUpstreamReply(cause="101 unasked" if head.status == 101 else "too many interim replies")
     if head.status > 101:
-        assert exchange.scope is not None
-        what, left = exchange.waiting, exchange.scope.deadline - trio.current_time()
+        what, left = exchange.waiting, exchange.deadline - trio.current_time()
         fields = trailers_to_pass(interim_fields(head.headers))
         await exchange.writer.interim(head.status, fields)
         exchange.wait_for(what, left)  # the time that the client took was not the upstream's

@@ -1,4 +1,8 @@
-"""The table of exchanges in flight, and what becomes of those whose client leaves.
+"""The table of exchanges in flight: it ends those whose time is up, and those whose client leaves.
+
+Trio's own deadlines would cost an exchange more than its breaker: each move of one is work on a heap. Here it
+sets a number, and one task sleeps until the first of them is due. Few of the exchanges that it looked at last
+are still there then; so it wakes as seldom as the shortest timeout is long, and looks at what is in flight.
 
 A quick exchange pays one entry in a dict. Its client's departure is told by the link (EPOLLRDHUP: a FIN or a
 reset, behind unread pipelined bytes and through TLS), and a half-close is a departure, as in nginx. But who
@@ -8,6 +12,7 @@ old.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 
@@ -25,6 +30,8 @@ class InFlight:
         self._exchanges: dict[Exchange, None] = {}
         self._left_alone: deque[Exchange] = deque()  # their clients are gone
         self._departure = trio.Event()
+        self.due = math.inf  # the next look, not later than any deadline
+        self._alarm = trio.CancelScope()
 
     def __len__(self) -> int:
         return len(self._exchanges)
@@ -35,6 +42,7 @@ class InFlight:
     def enter(self, exchange: Exchange) -> None:
         """Note that `exchange` began."""
         self._exchanges[exchange] = None
+        exchange.table = self
 
     def leave(self, exchange: Exchange) -> None:
         """Note that `exchange` ended."""
@@ -45,7 +53,25 @@ class InFlight:
         self._left_alone.append(exchange)
         self._departure.set()
 
-    async def watch(self) -> None:
+    def hasten(self, deadline: float) -> None:
+        """Look at `deadline` already, which is before `due`."""
+        self.due = self._alarm.deadline = deadline
+
+    async def watch_deadlines(self) -> None:
+        """End each exchange at its deadline, not later; runs until cancelled. Begun again, it goes on."""
+        while True:
+            with trio.CancelScope(deadline=self.due) as self._alarm:
+                await trio.sleep_forever()
+            self._end_overdue()
+
+    def _end_overdue(self) -> None:
+        now = trio.current_time()
+        for exchange in self._exchanges:
+            if exchange.deadline <= now:
+                exchange.expire()
+        self.due = min((exchange.deadline for exchange in self._exchanges), default=math.inf)
+
+    async def watch_departures(self) -> None:
         """Tell the exchanges whose client left; runs until cancelled. Begun again, it goes on."""
         while True:
             while self._left_alone:  # each waits for 25 ms at most, those behind it included

@@ -47,7 +47,7 @@ def guarded(
             outcome = _judge(error, failure_on)
             raise
         except trio.Cancelled:
-            outcome = _judge(exchange.cancel_error(), failure_on)
+            outcome = _judge(exchange.error, failure_on)
             raise
         finally:
             now = trio.current_time()

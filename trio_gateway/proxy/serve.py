@@ -47,13 +47,16 @@ async def serve(exchange: Exchange, runtime: Runtime, standing: StandingScope | 
     runtime.in_flight.enter(exchange)
     try:
         endpoint = _route(exchange, plan)
-        with standing or trio.CancelScope() as scope:
-            endpoint.begin(exchange, scope)
-            await _conduct(exchange, endpoint, runtime.streams)
+        try:
+            with standing or trio.CancelScope() as scope:
+                exchange.scope = scope
+                endpoint.begin(exchange)
+                await _conduct(exchange, endpoint, runtime.streams)
+        finally:
+            exchange.scope = None  # what ends this exchange must not end the next one
         if scope.cancelled_caught:
-            await _end(exchange, plan, exchange.cancel_error() or ShuttingDown())
+            await _end(exchange, plan, exchange.error or ShuttingDown())
         else:
-            exchange.scope = None  # the next exchange's by now
             exchange.error = None  # whatever wished to end it came too late
     except GatewayError as error:
         await _end(exchange, plan, error)

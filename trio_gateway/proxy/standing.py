@@ -6,7 +6,6 @@ well; it is replaced only when it was cancelled or an error went through it.
 
 from __future__ import annotations
 
-import math
 from types import TracebackType
 
 import trio
@@ -15,9 +14,9 @@ import trio
 class StandingScope:
     """A cancel scope that one task enters again and again.
 
-    Each `with` block is like one of a `trio.CancelScope` of its own, which it gives: cancelled, by `cancel`
-    or by its deadline, it ends, and the next block gets a fresh one. Between blocks there is no deadline.
-    Whoever owns it ends it by `end` in the same task, inside the scopes that it was first entered in.
+    Each `with` block is like one of a `trio.CancelScope` of its own, which it gives: cancelled, it ends, and
+    the next block gets a fresh one. It is for scopes without a deadline, which would hold on between the
+    blocks. Whoever owns it ends it by `end` in the same task, inside the scopes that it was first entered in.
     """
 
     __slots__ = ("_scope",)
@@ -40,7 +39,6 @@ class StandingScope:
         scope = self._scope
         assert scope is not None
         if error is None and not scope.cancel_called:
-            scope.deadline = math.inf
             return False
         self._scope = None
         return scope.__exit__(kind, error, traceback)

@@ -68,8 +68,7 @@ async def _converse(
     await exchange.writer.interim(101, [*reply.headers, *UPGRADE])
     exchange.status = 101
     exchange.conversation = conversation
-    assert exchange.scope is not None
-    exchange.scope.deadline = math.inf
+    exchange.end_at(math.inf)
     try:
         await conversation.run(from_client, from_upstream)
     finally:

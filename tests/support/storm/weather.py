@@ -129,8 +129,7 @@ class Watchdog:
 
 def _sign_of(exchange: Exchange) -> object:
     """What changes while an exchange gets on, its end included."""
-    body, writer, scope = exchange.body, exchange.writer, exchange.scope
-    ending = scope is not None and scope.cancel_called
+    body, writer, ending = exchange.body, exchange.writer, exchange.error is not None
     if exchange.conversation is not None:
         return exchange.conversation.up.moved, exchange.conversation.down.moved, ending
     return body.received, writer.sent, exchange.attempts, writer.committed, exchange.uploading, ending
