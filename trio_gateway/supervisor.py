@@ -209,7 +209,7 @@ class Gateway:
 
         ingress = Ingress(serve_exchange, config, refused, proxies=role in ("shared", "proxy"))
         management = Management(self.plane, self.guard, shown(self.config, role))
-        return HypercornDoor(make_app(config, ingress, management), lambda: config().server)
+        return HypercornDoor(make_app(config, ingress, management), lambda: config().server, runtime.metrics)
 
     # ---- stopping
 

@@ -139,6 +139,7 @@ async def test_a_connection_carries_so_many_requests(door: Door) -> None:
             await caller.closed()
         if door.name == "lane":
             assert [_closes(answer) for answer in answers] == [False, False, True]
+        assert stage.gateway.runtime.metrics.connections_used_up == 1
 
 
 def _closes(answer: Answer) -> bool:

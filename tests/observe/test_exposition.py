@@ -228,11 +228,13 @@ def test_the_gateways_own_counters() -> None:
     metrics.head_refused("uri_too_long")
     metrics.head_refused("uri_too_long")
     metrics.config_reload_failures += 5
+    metrics.connections_used_up += 6
     shown = {
         "connections_accepted_total": 3,
         "connections_active": 2,
         "streams_active": 3,
         "streams_refused_total": 2,
+        "connections_used_up_total": 6,
         "accept_pauses_total": 0,
         "handler_errors_total": 4,
         "config_reloads_total": 0,

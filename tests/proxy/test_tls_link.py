@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -114,6 +116,27 @@ async def test_a_peer_that_leaves_in_mid_handshake_is_an_error(said: bytes) -> N
     with pytest.raises(OSError):
         await ends.near.handshake()
     ends.near.close()
+
+
+async def test_a_handshake_that_fails_leaves_nothing() -> None:
+    """No buffers of OpenSSL's wait until somebody gets a descriptor of the same number."""
+
+    class Kept(TlsLink):  # it can be referred to weakly
+        pass
+
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    below = Link(near, ("peer", 1), ("here", 2))
+    secure = Kept(below, server_context())
+    kept = weakref.ref(secure)
+    far.send(b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises(ssl.SSLError):
+        await secure.handshake()
+    below.close()
+    far.close()
+    del secure
+    gc.collect()
+    assert kept() is None
 
 
 async def test_what_is_no_tls_is_told_apart() -> None:

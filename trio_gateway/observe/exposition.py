@@ -88,6 +88,11 @@ def _gateway(metrics: Metrics) -> Iterator[str]:
     ]
     yield family(f"{name}_refused_total", "counter", "Client connections closed unserved.", refused)
     yield counter(
+        f"{name}_used_up_total",
+        "Client connections ended at server.limits.requests_per_connection.",
+        metrics.connections_used_up,
+    )
+    yield counter(
         f"{_PREFIX}_accept_pauses_total",
         "Pauses of accepting, for want of descriptors.",
         metrics.accept_pauses,

@@ -194,6 +194,7 @@ class Metrics:
     connections_accepted: int = 0
     connections_active: int = 0
     connections_refused: dict[Refusal, int] = field(factory=lambda: dict.fromkeys(REFUSALS, 0))
+    connections_used_up: int = 0  # they carried all the requests that one may
     accept_pauses: int = 0  # for want of descriptors
     heads_refused: dict[str, int] = field(factory=dict)
     handler_errors: int = 0  # exceptions that a connection's guard caught

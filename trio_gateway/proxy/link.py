@@ -149,6 +149,11 @@ class Link:
                 self._readiness.register(self._sock.fileno(), self)
         return self._readiness is not None or self.closed
 
+    def _deregister(self) -> None:
+        if self._readiness is not None and (fileno := self._sock.fileno()) >= 0:
+            self._readiness.forget(fileno)
+        self._readiness = None
+
     async def _readable_by_trio(self) -> None:
         try:
             await trio.lowlevel.wait_readable(self._sock)
@@ -261,8 +266,7 @@ class Link:
             self.closed = True
             self._unread = False
             if (fileno := self._sock.fileno()) >= 0:
-                if self._readiness is not None:
-                    self._readiness.forget(fileno)
+                self._deregister()
                 trio.lowlevel.notify_closing(fileno)
             self._sock.close()
             self._wake()

@@ -44,14 +44,21 @@ class TlsLink(Link):
         )
 
     async def handshake(self) -> None:
-        """Shake hands. Raises ssl.SSLError (an OSError) and tells the peer. The caller bounds the time."""
-        while not await self._shaken():
-            await self.readable()
-            received = super().receive_nowait(_SLICE)
-            if received:
-                self._incoming.write(received)
-            elif received is not None:
-                self._incoming.write_eof()
+        """Shake hands. Raises ssl.SSLError (an OSError) and tells the peer. The caller bounds the time.
+
+        When it fails, or is cancelled, the socket is the link's below again.
+        """
+        try:
+            while not await self._shaken():
+                await self.readable()
+                received = super().receive_nowait(_SLICE)
+                if received:
+                    self._incoming.write(received)
+                elif received is not None:
+                    self._incoming.write_eof()
+        except BaseException:
+            self._deregister()
+            raise
         self.alpn = self._tls.selected_alpn_protocol()
 
     async def _shaken(self) -> bool:

@@ -44,6 +44,7 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol
 
 from trio_gateway.config.model import ServerConfig
+from trio_gateway.observe.metrics import Metrics
 from trio_gateway.server.asgi_stream import AsgiStream
 from trio_gateway.server.h2_connection import MAX_STREAMS, ClientConnection, FloodAccount
 from trio_gateway.server.h2_head import H2Head, MalformedFields, read_head, read_trailers
@@ -65,16 +66,19 @@ class Incomplete(Event):
 
 
 class H2(H2Protocol):
-    """One HTTP/2 connection. `server` is read once: a reload shows on the next connection."""
+    """One HTTP/2 connection. `server_config` is read once: a reload shows on the next connection."""
 
     connection: ClientConnection
 
-    def __init__(self, *args: Any, server_config: ServerConfig, client_certificate: bytes = b"") -> None:
+    def __init__(
+        self, *args: Any, server_config: ServerConfig, metrics: Metrics, client_certificate: bytes = b""
+    ) -> None:
         super().__init__(*args)
         limits = server_config.limits
         # A head that is a little too large gets its answer; one beyond any measure ends the connection.
         self.connection = ClientConnection(limits.head, decoded=8 * limits.head)
         self._server = server_config
+        self._metrics = metrics
         self._client_certificate = client_certificate
         self._streams: dict[int, AsgiStream] = {}
         self._inflows: dict[int, Inflow] = {}
@@ -164,6 +168,7 @@ class H2(H2Protocol):
         self._open(stream_id, head, ended=event.stream_ended is not None)
         self._requests += 1
         if self._requests == self._server.limits.requests_per_connection:
+            self._metrics.connections_used_up += 1
             self.drain()
 
     def _is_crowded(self) -> bool:

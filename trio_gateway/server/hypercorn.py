@@ -26,6 +26,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
 from trio_gateway.config.model import ServerConfig
+from trio_gateway.observe.metrics import Metrics
 from trio_gateway.proxy.link import Link
 from trio_gateway.server.asgi_stream import AsgiStream
 from trio_gateway.server.h2 import H2, Incomplete
@@ -75,6 +76,7 @@ class DoorConnection(TCPServer):
     def __init__(self, door: HypercornDoor, stream: LinkStream, *, http2: bool) -> None:
         super().__init__(door.asgi, door.hypercorn_config, _Context(self), {}, stream)  # type: ignore[arg-type]
         self._server_config = door.config()
+        self._metrics = door.metrics
         self._http2 = http2
         self._reading = trio.CancelScope()
         self._cut = False
@@ -113,7 +115,12 @@ class DoorConnection(TCPServer):
         )
         if not self._http2:
             return OneExchange(*parts)
-        return H2(*parts, server_config=self._server_config, client_certificate=link.client_certificate)
+        return H2(
+            *parts,
+            server_config=self._server_config,
+            metrics=self._metrics,
+            client_certificate=link.client_certificate,
+        )
 
     async def protocol_send(self, event: Event) -> None:
         """Take one event of the protocol's. Only bytes may have to wait."""
@@ -178,6 +185,7 @@ class HypercornDoor:
 
     app: ASGIFramework
     config: Callable[[], ServerConfig]
+    metrics: Metrics = field(factory=Metrics)
     asgi: ASGIWrapper = field(init=False)
     hypercorn_config: Config = field(init=False)
     _connections: set[DoorConnection] = field(factory=set)

@@ -183,7 +183,10 @@ class Lane:
     async def _proxy(self, request: RequestHead, path: bytes, query: bytes | None) -> bool:
         self.served += 1
         server = self._server()
-        keep_alive = request.keep_alive and self.served < server.limits.requests_per_connection
+        used_up = self.served >= server.limits.requests_per_connection
+        if used_up:
+            self.runtime.metrics.connections_used_up += 1
+        keep_alive = request.keep_alive and not used_up
         body = (
             H1Body(request, self.link, self._buffer, server.limits.min_rate) if request.has_body else _NO_BODY
         )
