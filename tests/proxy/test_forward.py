@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 
 import h11
 import pytest
 import trio
 
 from tests.support.client import RawClient, request
+from tests.support.exchange import Made
 from tests.support.gateway import World, world
 from tests.support.upstream import Script, Wire, answering
+from trio_gateway.proxy.exchange import Wait
+from trio_gateway.proxy.forward import read_head
+from trio_gateway.proxy.link import Link
+from trio_gateway.server.h1 import H1Writer, NoBody
 
 CONFIG = """
 server: {bind: ["127.0.0.1:8000"]}
@@ -409,6 +415,35 @@ async def test_a_client_slow_to_take_hints_leaves_the_timeout_in_force(autojump_
             while b"HTTP/1.1 504" not in raw:
                 raw = raw[-20:] + await client.link.receive()
         assert trio.current_time() - began == pytest.approx(25, abs=0.1)  # 20 s of its own, 5 s of `timeout`
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "expected"),
+    [(None, (Wait.UPSTREAM_HEAD, 8 + 5)), (Wait.CLIENT_BODY, (Wait.CLIENT_BODY, 8 + 30))],
+    ids=["nothing", "the upload asked the client for more"],
+)
+async def test_a_slow_interim_reply_gives_back_the_time_that_was_left(
+    meanwhile: Wait | None, expected: tuple[Wait, int], made: Made, autojump_clock: object
+) -> None:
+    """Of the wait that it interrupted; unless that is over, and the exchange waits for something else."""
+    exchange = made()
+    near, far = socket.socketpair()
+    made.sockets += [near, far]
+    near.setblocking(False)
+
+    class SlowWriter(H1Writer):
+        async def interim(self, status: int, headers: object) -> None:
+            exchange.stand_still()
+            await trio.sleep(8)
+            if meanwhile is not None:
+                exchange.wait_for(meanwhile, 30)
+
+    exchange.writer = SlowWriter(Link(near, ("a", 1), ("b", 2)), exchange.request, NoBody(), keep_alive=True)
+    exchange.wait_for(Wait.UPSTREAM_HEAD, 5.0)
+    far.send(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+    head, _ = await read_head(exchange, Link(near, ("a", 1), ("b", 2)))
+    assert head.status == 200
+    assert (exchange.waiting, exchange.deadline) == expected
 
 
 async def test_http_1_0_clients_get_no_interim_reply(autojump_clock: object) -> None:

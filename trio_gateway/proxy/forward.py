@@ -14,7 +14,16 @@ from attrs import frozen
 
 from trio_gateway.domain.headers import Hop, interim_fields
 from trio_gateway.errors import BadUpstreamReply, ConnectionStale, UpstreamReset, UpstreamTruncated
-from trio_gateway.proxy.exchange import IDEMPOTENT, Body, Exchange, Reply, ReplyBody, RequestBody, may_replay
+from trio_gateway.proxy.exchange import (
+    IDEMPOTENT,
+    Body,
+    Exchange,
+    Reply,
+    ReplyBody,
+    RequestBody,
+    Wait,
+    may_replay,
+)
 from trio_gateway.proxy.link import Link
 from trio_gateway.proxy.pool import Lease, Pool
 from trio_gateway.proxy.relay import await_upstream, trailers_to_pass, upload
@@ -172,7 +181,8 @@ async def _pass_interim(exchange: Exchange, head: ResponseHead, count: int) -> N
         what, left = exchange.waiting, exchange.deadline - trio.current_time()
         fields = trailers_to_pass(interim_fields(head.headers))
         await exchange.writer.interim(head.status, fields)
-        exchange.wait_for(what, left)  # the time that the client took was not the upstream's
+        if exchange.waiting is Wait.TOTAL:  # the time that the client took was not the upstream's
+            exchange.wait_for(what, left)
 
 
 def reply_of(exchange: Exchange, lease: Lease, head: ResponseHead, rest: bytes) -> Reply:
