@@ -94,7 +94,7 @@ async def test_only_an_untouched_connection_is_quiet(event: str, registered: boo
     if registered:
         link.watch_departure(lambda: None)
     assert link.is_quiet()
-    assert link.seems_quiet()
+    assert link.seems_quiet(trio.current_time())
     if event == "bytes":
         far.send(b"x")
     elif event == "eof":
@@ -107,10 +107,10 @@ async def test_only_an_untouched_connection_is_quiet(event: str, registered: boo
         link.close()
     if event == "nothing":
         assert link.is_quiet()
-        assert link.seems_quiet()
+        assert link.seems_quiet(trio.current_time())
     else:
         await until(lambda: not link.is_quiet())
-        await until(lambda: not link.seems_quiet())
+        await until(lambda: not link.seems_quiet(trio.current_time()))
         assert not link.is_quiet()
     if event == "bytes":
         assert link.receive_nowait() == b"x"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -351,3 +352,16 @@ def test_a_bug_in_a_reader_ends_the_run(pair: Pair) -> None:
         trio.run(main)
     assert isinstance(caught.value.__cause__, ExceptionGroup)
     assert caught.value.__cause__.subgroup(ValueError) is not None
+
+
+async def test_who_asks_late_in_a_turn_is_told_what_happened_in_it(pair: Pair) -> None:
+    """A busy loop's turn is long: who takes an idle connection at its end must know what came meanwhile."""
+    link, far = pair
+    link.watch_departure(lambda: None)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert link.seems_quiet(trio.current_time())
+    far.send(b"unasked")
+    until = time.perf_counter() + 0.005
+    while time.perf_counter() < until:  # no turn of the loop
+        pass
+    assert not link.seems_quiet(trio.current_time())

@@ -195,11 +195,12 @@ class Link:
             poll.register(self._sock, select.POLLIN)
         return not poll.poll(0)
 
-    def seems_quiet(self) -> bool:
-        """The same by what was told, without asking the kernel: it may be late by a turn of the loop."""
+    def seems_quiet(self, now: float) -> bool:
+        """The same by what was told shortly before `now`, without asking the kernel for each connection."""
         if self.tls or self._unread or self._readiness is None:
             return self.is_quiet()
-        return not self.departed
+        self._readiness.refresh(now)
+        return not (self._unread or self.departed)
 
     # ---- writing
 

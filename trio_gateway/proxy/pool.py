@@ -113,7 +113,7 @@ class Pool:
                     idle.append(connection)  # good for others
                     return None
                 link = connection.link
-                if link.seems_quiet() if max_idle == math.inf else link.is_quiet():
+                if link.seems_quiet(now) if max_idle == math.inf else link.is_quiet():
                     return Lease(connection, link, self, True)
             connection.link.close()
             self._places += 1

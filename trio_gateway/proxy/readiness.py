@@ -23,6 +23,7 @@ _HAS_EPOLL = hasattr(select, "epoll")
 _EDGES = (select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET) if _HAS_EPOLL else 0
 _GONE = (select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR) if _HAS_EPOLL else 0
 _AT_ONCE = 256  # so many are woken in a turn; the others in the next
+_STALE = 0.0005  # seconds: a busy loop's turn takes ten times as long
 
 
 class Reader(Protocol):
@@ -43,6 +44,7 @@ class Readiness(trio.abc.Instrument):
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._readers: dict[int, Reader] = {}
+        self._looked_at = 0.0
 
     @staticmethod
     def current() -> Readiness | None:
@@ -75,8 +77,18 @@ class Readiness(trio.abc.Instrument):
             self._epoll.unregister(fileno)
 
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002  an instrument is told it
-        """See Instrument. A bug in a reader ends the run: merely logged, it would leave all others asleep."""
+        """See Instrument."""
+        self._look()
+
+    def refresh(self, now: float) -> None:
+        """Tell what happened until shortly before `now`, on Trio's clock, though the loop has not waited."""
+        if now - self._looked_at > _STALE:
+            self._look()
+
+    def _look(self) -> None:
+        """Wake the readers. A bug in one ends the run: merely logged, it would leave all others asleep."""
         readers = self._readers
+        self._looked_at = trio.current_time()
         try:
             for fileno, what in self._epoll.poll(0, _AT_ONCE):
                 if (reader := readers.get(fileno)) is not None:
