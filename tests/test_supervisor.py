@@ -13,10 +13,12 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from tests.support.client import RawClient, request
-from tests.support.gateway import BACKEND, GATEWAY, Lines, World, unprobed
+from tests.support.gateway import BACKEND, GATEWAY, Lines, World, unprobed, world
+from tests.support.stage import silent
 from tests.support.upstream import Script, Upstream, Wire, answering
 from trio_gateway.config.load import load_config, parse_config
 from trio_gateway.errors import ConfigError
+from trio_gateway.proxy.live import LiveState
 from trio_gateway.proxy.network import MemoryNetwork, RealNetwork
 from trio_gateway.supervisor import Gateway, Source
 
@@ -304,3 +306,21 @@ async def test_a_reload_that_opens_the_management_api_to_others_warns(tmp_path: 
             "admin.auth is none: whoever reaches 0.0.0.0:8000 can change this gateway"
         ]
         nursery.cancel_scope.cancel()
+
+
+async def test_deadlines_hold_while_another_watch_fails(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """It is started again after longer and longer delays; nobody waits for a reply that long."""
+
+    def broken(self: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(LiveState, "sweep", broken)
+    async with world(CONFIG.replace("timeout: 100", "timeout: 3"), silent) as here:
+        with capture_logs() as logs:
+            await trio.sleep(120)
+            began = trio.current_time()
+            assert (await here.get("/orchestrator/users")).status == 504
+        assert trio.current_time() - began == pytest.approx(3)
+        assert sum("connection watch failed" in entry["event"] for entry in logs) > 3

@@ -145,6 +145,7 @@ class Gateway:
             self._close()
 
     def _start_background(self, background: trio.Nursery) -> None:
+        background.start_soon(_kept_running, "deadline watch", self.runtime.in_flight.watch_deadlines)
         background.start_soon(_kept_running, "connection watch", self.runtime.run)
         background.start_soon(watch_loop, self.runtime.metrics)
         background.start_soon(_kept_running, "health checks", self.prober.run)

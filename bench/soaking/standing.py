@@ -21,12 +21,12 @@ def standing(gateway: Gateway) -> str:
 
 
 def _exchange(exchange: Exchange) -> str:
-    now, scope = trio.current_time(), exchange.scope
-    left = scope.deadline - now if scope is not None else None
+    now = trio.current_time()
     name = exchange.hop.request_id.decode("latin-1")
     return (
-        f"{name}: {now - exchange.started:.3f} s old, {exchange.waiting.name}, {left} s left, "
-        f"{exchange.door}, error {exchange.error!r}, committed {exchange.committed}, "
+        f"{name}: {now - exchange.started:.3f} s old, {exchange.waiting.name}, "
+        f"{exchange.deadline - now} s left, {exchange.door}, error {exchange.error!r}, "
+        f"committed {exchange.committed}, "
         f"body {exchange.body.received} (complete {exchange.body.complete}), sent {exchange.writer.sent}, "
         f"uploading {exchange.uploading}, attempts {exchange.attempts}"
     )

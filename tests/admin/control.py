@@ -164,12 +164,13 @@ async def control(
     ingress = Ingress(serve_exchange, lambda: runtime.config, proxies=role in ("shared", "proxy"))
     management = Management(plane, guard, shown(runtime.config, role))
     app = make_app(lambda: runtime.config, ingress, management)
-    server = Server(runtime, HypercornDoor(app, lambda: runtime.config.server))
+    server = Server(runtime, HypercornDoor(app, lambda: runtime.config.server, runtime.metrics))
     async with trio.open_nursery() as nursery:
         found = []
         for address, script in (backends or {("127.0.0.1", 9001): answering}).items():
             found.append(Upstream(script))
             await nursery.start(found[-1].serve, network, *address)
+        nursery.start_soon(runtime.in_flight.watch_deadlines)
         nursery.start_soon(runtime.run)
         nursery.start_soon(prober.run)
         nursery.start_soon(Watcher(reloader).run)

@@ -95,7 +95,7 @@ async def test_a_scope_around_it_is_no_reason(made: Made, autojump_clock: object
     assert exchange.error is None
 
 
-async def test_a_cancelled_exchange_gets_no_new_deadline(made: Made, autojump_clock: object) -> None:
+async def test_a_deadline_that_has_passed_stands(made: Made, autojump_clock: object) -> None:
     """Its cancellation is on its way, and the reason must be found as it was."""
     exchange = made()
     async with in_flight(exchange):
@@ -104,6 +104,17 @@ async def test_a_cancelled_exchange_gets_no_new_deadline(made: Made, autojump_cl
         exchange.wait_for(Wait.UPSTREAM_HEAD, 5.0)
         await trio.sleep_forever()
     assert isinstance(exchange.error, RequestTimeout)
+
+
+async def test_a_cancelled_exchange_waits_for_nothing_more(made: Made, autojump_clock: object) -> None:
+    """What it was waiting for when it was cancelled is what an operator sees."""
+    exchange = made()
+    async with in_flight(exchange):
+        exchange.wait_for(Wait.CLIENT_BODY, 5.0)
+        exchange.cancel(ClientGone())
+        exchange.wait_for(Wait.UPSTREAM_HEAD, 50.0)
+        await trio.sleep_forever()
+    assert (exchange.waiting, exchange.deadline) == (Wait.CLIENT_BODY, 5.0)
 
 
 # ---- our own bodies ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import socket
 
 import h11
@@ -418,15 +419,20 @@ async def test_a_client_slow_to_take_hints_leaves_the_timeout_in_force(autojump_
 
 
 @pytest.mark.parametrize(
-    ("meanwhile", "expected"),
-    [(None, (Wait.UPSTREAM_HEAD, 8 + 5)), (Wait.CLIENT_BODY, (Wait.CLIENT_BODY, 8 + 30))],
-    ids=["nothing", "the upload asked the client for more"],
+    ("meanwhile", "latest", "expected"),
+    [
+        (None, math.inf, (Wait.UPSTREAM_HEAD, 8 + 5)),
+        (Wait.CLIENT_BODY, math.inf, (Wait.CLIENT_BODY, 8 + 30)),
+        (Wait.CLIENT_BODY, 20, (Wait.TOTAL, 20)),
+    ],
+    ids=["nothing", "the upload asked the client for more", "until the total is over"],
 )
 async def test_a_slow_interim_reply_gives_back_the_time_that_was_left(
-    meanwhile: Wait | None, expected: tuple[Wait, int], made: Made, autojump_clock: object
+    meanwhile: Wait | None, latest: float, expected: tuple[Wait, int], made: Made, autojump_clock: object
 ) -> None:
     """Of the wait that it interrupted; unless that is over, and the exchange waits for something else."""
     exchange = made()
+    exchange.latest = latest
     near, far = socket.socketpair()
     made.sockets += [near, far]
     near.setblocking(False)

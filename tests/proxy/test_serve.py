@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 from tests.support.client import request
 from tests.support.gateway import World, world
 from tests.support.upstream import Script, Wire, answering
-from trio_gateway.errors import BadRequest
+from trio_gateway.errors import BadRequest, ShuttingDown
 from trio_gateway.proxy import serve as module
+from trio_gateway.proxy.exchange import Exchange
 from trio_gateway.proxy.serve import record_refusal
 
 USERS = "/orchestrator/users"
@@ -180,3 +181,23 @@ async def test_an_exchange_keeps_the_plan_it_started_with(autojump_clock: object
         assert (await client.get(USERS)).status == 404
         await trio.sleep(0.1)
         assert here.backend.open == 0
+
+
+async def test_what_ends_an_exchange_too_late_does_not_end_the_next(autojump_clock: object) -> None:
+    """Both run on one connection, whose scope stays; whoever kept the first has no hold on it."""
+    kept: list[Exchange] = []
+    async with world(CONFIG) as here:
+        table = here.gateway.runtime.in_flight
+        enter = table.enter
+
+        def noted(exchange: Exchange) -> None:
+            kept.append(exchange)
+            enter(exchange)
+
+        table.enter = noted  # type: ignore[method-assign]
+        client = await here.client()
+        assert (await client.get(USERS)).status == 200
+        kept[0].cancel(ShuttingDown())
+        await trio.sleep(0.1)
+        assert (await client.get(USERS)).status == 200
+        assert here.backend.connections == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,7 +17,7 @@ def ended(standing: StandingScope) -> Iterator[None]:
     try:
         yield
     finally:
-        standing.end(*sys.exc_info())
+        standing.end()
 
 
 async def test_one_scope_serves_as_long_as_all_is_well() -> None:
@@ -107,9 +106,9 @@ async def test_a_nursery_in_a_block_is_cancelled_with_it() -> None:
 async def test_to_end_it_twice_or_unused_is_nothing() -> None:
     """An owner's `finally` needs to know nothing."""
     standing = StandingScope()
-    standing.end(None, None, None)
+    standing.end()
     with standing:
         pass
-    standing.end(None, None, None)
-    standing.end(None, None, None)
+    standing.end()
+    standing.end()
     await trio.lowlevel.checkpoint()

@@ -15,6 +15,7 @@ from tests.support.h2client import H2Client, open_h2
 from trio_gateway.admin.app import make_app
 from trio_gateway.config.model import GatewayConfig
 from trio_gateway.errors import GatewayError
+from trio_gateway.observe.metrics import Metrics
 from trio_gateway.proxy.exchange import Body, Exchange, Reply
 from trio_gateway.proxy.link import Link
 from trio_gateway.server.hypercorn import HypercornDoor
@@ -142,7 +143,7 @@ async def second_door(
 
     ingress = Ingress(noted, lambda: settings, lambda error, _id, _client: refused.append(error))
     app = make_app(lambda: settings, ingress)
-    door = HypercornDoor(asgi or app, lambda: settings.server)
+    door = HypercornDoor(asgi or app, lambda: settings.server, Metrics())
     async with trio.open_nursery() as nursery:
         world = SecondDoor(door, app, nursery, exchanges, refused)
         yield world

@@ -191,6 +191,7 @@ class Exchange:
     table: InFlight | None = None
     deadline: float = math.inf
     waiting: Wait = Wait.UPSTREAM_HEAD
+    still: bool = False  # see stand_still
     latest: float = math.inf  # `timeouts.total`
     head_timeout: float = math.inf
     body_idle_timeout: float = math.inf
@@ -233,7 +234,7 @@ class Exchange:
             deadline = self.latest
             if what is not Wait.UPSTREAM_HEAD:  # 504 either way, but that one is the upstream's
                 what = Wait.TOTAL
-        self.waiting = what
+        self.waiting, self.still = what, False
         self.end_at(deadline)
 
     def end_at(self, deadline: float) -> None:
@@ -246,6 +247,7 @@ class Exchange:
     def stand_still(self) -> None:
         """Nobody but the client keeps us waiting now; its own timers rule."""
         self.wait_for(Wait.TOTAL, math.inf)
+        self.still = True
 
     def cancel(self, error: GatewayError) -> None:
         """End the exchange for `error`; the first reason stands."""

@@ -21,7 +21,6 @@ from trio_gateway.proxy.exchange import (
     Reply,
     ReplyBody,
     RequestBody,
-    Wait,
     may_replay,
 )
 from trio_gateway.proxy.link import Link
@@ -181,7 +180,7 @@ async def _pass_interim(exchange: Exchange, head: ResponseHead, count: int) -> N
         what, left = exchange.waiting, exchange.deadline - trio.current_time()
         fields = trailers_to_pass(interim_fields(head.headers))
         await exchange.writer.interim(head.status, fields)
-        if exchange.waiting is Wait.TOTAL:  # the time that the client took was not the upstream's
+        if exchange.still:  # the time that the client took was not the upstream's
             exchange.wait_for(what, left)
 
 

@@ -1,8 +1,8 @@
 """The table of exchanges in flight: it ends those whose time is up, and those whose client leaves.
 
 Trio's own deadlines would cost an exchange more than its breaker: each move of one is work on a heap. Here it
-sets a number, and one task sleeps until the first of them is due. Few of the exchanges that it looked at last
-are still there then; so it wakes as seldom as the shortest timeout is long, and looks at what is in flight.
+sets a number, and one task sleeps until the first that it knows of is or was due; then it looks at all that
+are in flight. While nothing expires it wakes about once in the shortest timeout.
 
 A quick exchange pays one entry in a dict. Its client's departure is told by the link (EPOLLRDHUP: a FIN or a
 reset, behind unread pipelined bytes and through TLS), and a half-close is a departure, as in nginx. But who
@@ -21,6 +21,7 @@ import trio
 from trio_gateway.proxy.exchange import Exchange
 
 GRACE = 0.025
+_REST = 20  # between looks at the deadlines, in looks: 13 ms where 10 000 are in flight, else next to nothing
 
 
 class InFlight:
@@ -30,7 +31,7 @@ class InFlight:
         self._exchanges: dict[Exchange, None] = {}
         self._left_alone: deque[Exchange] = deque()  # their clients are gone
         self._departure = trio.Event()
-        self.due = math.inf  # the next look, not later than any deadline
+        self.due = math.inf  # the next look
         self._alarm = trio.CancelScope()
 
     def __len__(self) -> int:
@@ -58,18 +59,21 @@ class InFlight:
         self.due = self._alarm.deadline = deadline
 
     async def watch_deadlines(self) -> None:
-        """End each exchange at its deadline, not later; runs until cancelled. Begun again, it goes on."""
+        """End each exchange at its deadline; runs until cancelled. Begun again, it goes on."""
         while True:
             with trio.CancelScope(deadline=self.due) as self._alarm:
                 await trio.sleep_forever()
             self._end_overdue()
 
     def _end_overdue(self) -> None:
+        """A look is paid for with rest: thousands that expire one by one cost a share of the time."""
         now = trio.current_time()
         for exchange in self._exchanges:
             if exchange.deadline <= now:
                 exchange.expire()
-        self.due = min((exchange.deadline for exchange in self._exchanges), default=math.inf)
+        due = min((exchange.deadline for exchange in self._exchanges), default=math.inf)
+        done = trio.current_time()
+        self.due = max(due, done + _REST * (done - now))
 
     async def watch_departures(self) -> None:
         """Tell the exchanges whose client left; runs until cancelled. Begun again, it goes on."""

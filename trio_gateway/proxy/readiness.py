@@ -85,6 +85,7 @@ class Readiness(trio.abc.Instrument):
         if now - self._looked_at > _STALE:
             self._look()
 
+    @trio.lowlevel.enable_ki_protection
     def _look(self) -> None:
         """Wake the readers. A bug in one ends the run: merely logged, it would leave all others asleep."""
         readers = self._readers

@@ -182,9 +182,8 @@ class Runtime:
     # ---- running
 
     async def run(self) -> None:
-        """Watch over deadlines, departing clients and ageing connections; runs until cancelled."""
+        """Watch over departing clients and ageing connections; runs until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.in_flight.watch_deadlines)
             nursery.start_soon(self.in_flight.watch_departures)
             nursery.start_soon(self._sweep)
 

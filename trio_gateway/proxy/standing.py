@@ -15,8 +15,9 @@ class StandingScope:
     """A cancel scope that one task enters again and again.
 
     Each `with` block is like one of a `trio.CancelScope` of its own, which it gives: cancelled, it ends, and
-    the next block gets a fresh one. It is for scopes without a deadline, which would hold on between the
-    blocks. Whoever owns it ends it by `end` in the same task, inside the scopes that it was first entered in.
+    the next block gets a fresh one. Nobody may cancel it, or leave it a deadline, behind its block: the next
+    one may have the same. Whoever owns it ends it by `end` in the same task, inside the scopes that it was
+    first entered in.
     """
 
     __slots__ = ("_scope",)
@@ -43,13 +44,8 @@ class StandingScope:
         self._scope = None
         return scope.__exit__(kind, error, traceback)
 
-    def end(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave it for good, with the exception that is on its way (`sys.exc_info()`). Safe to repeat."""
+    def end(self) -> None:
+        """Leave the scope for good. Safe to repeat."""
         scope, self._scope = self._scope, None
         if scope is not None:
-            scope.__exit__(kind, error, traceback)
+            scope.__exit__(None, None, None)

@@ -34,7 +34,7 @@ class TlsLink(Link):
 
     def __init__(self, below: Link, context: ssl.SSLContext, server_name: str | None = None) -> None:
         super().__init__(below._sock, below.peer, below.local, below.write_timeout)
-        below._readiness = None  # whoever of both waits is told: the one below again if this is no TLS
+        below._deregister()  # whoever of both waits is told: the one below again if this is no TLS
         self.alpn: str | None = None
         self.client_certificate = b""
         self._incoming = ssl.MemoryBIO()

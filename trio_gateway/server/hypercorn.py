@@ -185,7 +185,7 @@ class HypercornDoor:
 
     app: ASGIFramework
     config: Callable[[], ServerConfig]
-    metrics: Metrics = field(factory=Metrics)
+    metrics: Metrics
     asgi: ASGIWrapper = field(init=False)
     hypercorn_config: Config = field(init=False)
     _connections: set[DoorConnection] = field(factory=set)

@@ -1,7 +1,7 @@
 """The lane: our own HTTP/1.1 connection loop. It serves proxied paths itself, with keep-alive and
 pipelining, and hands everything else over to Hypercorn for the rest of the connection.
 
-No cancel scope guards the wait for a request: `due` says when the sweep may close the connection, and
+No scope of its own guards the wait for a request: `due` says when the sweep may close the connection, and
 setting an attribute costs nothing. One exchange runs at a time, so replies leave in order.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -89,7 +88,7 @@ class Lane:
             while await self._next():
                 pass
         finally:
-            self._scope.end(*sys.exc_info())
+            self._scope.end()
 
     def _server(self) -> ServerConfig:
         return self.runtime.plan.config.server
@@ -184,7 +183,7 @@ class Lane:
         self.served += 1
         server = self._server()
         used_up = self.served >= server.limits.requests_per_connection
-        if used_up:
+        if used_up and request.keep_alive:
             self.runtime.metrics.connections_used_up += 1
         keep_alive = request.keep_alive and not used_up
         body = (
