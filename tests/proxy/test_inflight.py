@@ -347,3 +347,30 @@ async def test_the_watch_sleeps_while_nothing_is_due(due: Due, autojump_clock: o
         due.table.leave(exchange)
     trio.lowlevel.remove_instrument(watching)
     assert 1 <= looks <= 4
+
+
+async def test_thousands_that_expire_one_by_one_cost_a_share_of_the_time(
+    due: Due, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Where a look takes long, others wait for the next one, for a few looks' time."""
+    looks = 0
+
+    class Many:
+        """As many exchanges as a look needs a millisecond for, half of it in each walk."""
+
+        @property
+        def deadline(self) -> float:
+            nonlocal looks
+            looks += 1
+            autojump_clock.jump(0.0005)
+            return math.inf
+
+    for number in range(200):
+        await due.begin(number, 1 + number / 200)
+    due.table.enter(Many())  # type: ignore[arg-type]
+    await trio.sleep(3)
+    assert len(due.ended) == 200
+    late = [ended - 1 - number / 200 for number, ended in due.ended.items()]
+    assert min(late) >= 0
+    assert max(late) < 0.025
+    assert looks / 2 < 60

@@ -365,3 +365,20 @@ async def test_who_asks_late_in_a_turn_is_told_what_happened_in_it(pair: Pair) -
     while time.perf_counter() < until:  # no turn of the loop
         pass
     assert not link.seems_quiet(trio.current_time())
+
+
+async def test_a_crowd_is_told_in_several_turns(autojump_clock: object) -> None:
+    """More than one look takes; the loop doesn't sleep before all know."""
+    crowd = [unix_pair() for _ in range(300)]
+    told = [Told() for _ in crowd]
+    for (near, far), reader in zip(crowd, told, strict=True):
+        current().register(near.fileno(), reader)
+        far.send(b"x")
+    began = trio.current_time()
+    await trio.sleep(1)
+    assert trio.current_time() == began + 1
+    assert {reader.arrivals for reader in told} == {1}
+    for near, far in crowd:
+        current().forget(near.fileno())
+        near.close()
+        far.close()
