@@ -67,12 +67,16 @@ async def say(peer: Peer, message: bytes, chance: random.Random, frozen: Frozen)
 
 
 async def talk(peer: Peer, nonce: bytes, chance: random.Random, frozen: Frozen, stall: float) -> None:
-    """The client's end, behind the 101: say some things, hear some, and leave in one way or another."""
+    """The client's end, behind the 101: say some things, hear some, and leave in one way or another.
+
+    In fair weather it hears all: one that talks on and an echo that hears nothing while it speaks would wait
+    for each other, with or without a gateway.
+    """
     heard = 0
     for _ in range(chance.randint(0, 4)):
         await say(peer, filled(nonce, chance.choice((0, 5, 3000, 100_000))), chance, frozen)
         await frozen.checkpoint(chance.choice(PAUSES))
-        if chance.random() < 0.8:
+        if chance.random() < 0.8 or not frozen.wild:
             with contextlib.suppress(EOFError):
                 message = await peer.message()
                 heard += 1
