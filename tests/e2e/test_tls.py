@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import httpx
 import pytest
@@ -235,7 +236,8 @@ async def test_a_certificate_is_swapped_under_load(tmp_path: Path) -> None:
 async def test_silent_handshakes_keep_nobody_waiting(tmp_path: Path) -> None:
     """A thousand clients that begin a handshake and say no more; sixteen good ones don't notice.
 
-    Their p99 stays under 50 ms, or, on a machine that is busy with other things, what it was without.
+    Their p99 stays under 50 ms, or, on a machine that is busy with other things, what it was without. The
+    median of three tries counts: a single one may meet a moment in which the machine does something else.
     """
 
     async def p99(good: list[RawClient]) -> float:
@@ -254,12 +256,12 @@ async def test_silent_handshakes_keep_nobody_waiting(tmp_path: Path) -> None:
 
     async with secured(tmp_path, server=", timeouts: {handshake: 4s}") as here:
         good = [RawClient(await here.link("http/1.1")) for _ in range(16)]
-        alone = await p99(good)
+        alone = median([await p99(good) for _ in range(3)])
         silent = [await here.gateway.connect() for _ in range(1000)]
         for at, link in enumerate(silent):
             link.send_nowait(b"\x16\x03\x01\x02\x00"[: at % 6])
         await until(lambda: here.gateway.descriptors() > len(silent))
-        beside = await p99(good)
+        beside = median([await p99(good) for _ in range(3)])
         with trio.fail_after(10):
             for link in silent:
                 assert await RawClient(link).at_end()
